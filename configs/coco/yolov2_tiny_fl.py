@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/yolov2_tiny_fl.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/schedule_160e.py',
+    '../_base_/default_runtime.py',
+]

@@ -1,0 +1,17 @@
+"""Network parts, losses and task modules, registered in MMDetection's registries."""
+
+from .backbones import Darknet19, DarknetTiny
+from .dense_heads import YOLOV2Head
+from .losses import BalancedFocalLoss
+from .necks import YOLOV2Neck
+from .task_modules import YOLOV2AnchorGenerator, YOLOV2Assigner
+
+__all__ = [
+    'BalancedFocalLoss',
+    'Darknet19',
+    'DarknetTiny',
+    'YOLOV2AnchorGenerator',
+    'YOLOV2Assigner',
+    'YOLOV2Head',
+    'YOLOV2Neck',
+]

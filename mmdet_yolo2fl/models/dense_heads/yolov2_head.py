@@ -1,0 +1,465 @@
+"""The detection head of YOLOv2, with its losses as parts of the config."""
+
+import torch
+from mmcv.cnn import ConvModule
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmdet.models.losses import QualityFocalLoss
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures.bbox import get_box_tensor
+from mmdet.utils import reduce_mean
+from mmengine.config import ConfigDict
+from mmengine.model import bias_init_with_prob
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from ..backbones.darknet import ACT_CFG, NORM_CFG
+from ..losses.balanced_focal_loss import check_labels
+
+NORMALIZERS = ('num_pos', 'batch', 'none')
+# exp() of more would overflow once squared into an area; trained networks stay below 5.
+MAX_LOG_SIZE = 20.0
+
+
+@MODELS.register_module()
+class YOLOV2Head(BaseDenseHead):
+    """YOLOv2's head (YOLO9000, section 2; Darknet's ``[region]`` layer).
+
+    Each of A anchors in each grid cell predicts ``tx, ty, tw, th, to`` and C class logits. The
+    losses decide how it classifies:
+
+    - Darknet's way: ``loss_obj`` on the objectness of every slot, ``loss_cls`` a softmax loss on
+      the slots that own a truth. Score: objectness times class probability.
+    - Focal: the same with :class:`BalancedFocalLoss` as ``loss_obj``, and, if wanted, as
+      ``loss_cls``.
+    - Joint, as RetinaNet: ``loss_obj=None``. ``loss_cls`` is then a sigmoid loss on every class
+      of every slot. The objectness channel stays in the map, unused.
+
+    Losses on logits (those with ``use_sigmoid``, not ``activated``) get logits; all others get
+    the activated value: ``MSELoss`` on the objectness compares ``sigmoid(to)``, on the class
+    the softmax.
+
+    Args:
+        num_classes (int): C.
+        in_channels (int): Channels of the feature map.
+        feat_channels (int): Filters of the 3x3 convolutions before the last one. Defaults to
+            1024.
+        stacked_convs (int): How many such convolutions. Defaults to 1.
+        anchor_generator (dict): Config of :class:`YOLOV2AnchorGenerator`.
+        bbox_coder (dict): Config of the box coder. Defaults to MMDetection's
+            ``YOLOBBoxCoder``, whose equations are YOLOv2's.
+        loss_obj (dict | None): Loss of the objectness; None for the joint way. The default is
+            focal loss.
+        loss_cls (dict): Loss of the class.
+        loss_xy (dict | None): Loss of the centre within its cell, in 0..1; on logits if it
+            takes them.
+        loss_wh (dict | None): Loss of ``tw, th`` against ``log(truth / anchor)``.
+        loss_bbox (dict | None): Loss of decoded boxes in pixels, such as ``GIoULoss``; instead
+            of ``loss_xy`` and ``loss_wh``, or besides.
+        object_scale (float): Weight of objectness at positives (Darknet's option). Darknet's
+            cfgs have 5. Defaults to 1.0.
+        noobject_scale (float): Weight of objectness at negatives. Defaults to 1.0.
+        rescore (bool): The target of objectness at a match (in the joint way: of its class) is
+            the IoU of prediction and truth instead of 1. Defaults to False.
+        coord_area_weight (bool): Weight ``loss_xy`` and ``loss_wh`` by ``2 - w*h``, with the
+            truth's size relative to the input, as Darknet's master. Defaults to True.
+        normalizer (str): Every loss is divided by 'num_pos', the matches averaged over ranks
+            (at least 1); by 'batch', the number of images; or 'none'. Defaults to 'num_pos'.
+        prior_prob (float | None): The score bias starts so that its sigmoid is this (Focal
+            Loss, section 4.1). None leaves it at 0. Defaults to 0.01.
+        conv_cfg, norm_cfg, act_cfg (dict): MMCV's layer configs of the 3x3 convolutions.
+        train_cfg (dict, optional): ``assigner``: config of :class:`YOLOV2Assigner`, the default.
+        test_cfg (dict, optional): ``score_thr``, ``nms_pre``, ``nms``, ``max_per_img``,
+            ``min_bbox_size``, with MMDetection's meaning; scores are final ones (objectness
+            times class).
+        init_cfg (dict | list, optional): MMEngine's initialization config.
+
+    Raises:
+        ValueError: If the losses or options do not fit together.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        anchor_generator: dict,
+        feat_channels: int = 1024,
+        stacked_convs: int = 1,
+        bbox_coder: dict = dict(type='YOLOBBoxCoder'),
+        loss_obj: dict | None = dict(type='BalancedFocalLoss', gamma=2.0, alpha=0.25),
+        loss_cls: dict = dict(type='CrossEntropyLoss'),
+        loss_xy: dict | None = dict(type='CrossEntropyLoss', use_sigmoid=True),
+        loss_wh: dict | None = dict(type='MSELoss', loss_weight=0.5),
+        loss_bbox: dict | None = None,
+        object_scale: float = 1.0,
+        noobject_scale: float = 1.0,
+        rescore: bool = False,
+        coord_area_weight: bool = True,
+        normalizer: str = 'num_pos',
+        prior_prob: float | None = 0.01,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict = NORM_CFG,
+        act_cfg: dict = ACT_CFG,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        if init_cfg is None:
+            init_cfg = dict(
+                type='Kaiming',
+                layer='Conv2d',
+                a=0.1,
+                mode='fan_in',
+                override=dict(type='Normal', name='conv_pred', std=0.01),
+            )
+        super().__init__(init_cfg)
+        if num_classes < 1:
+            raise ValueError(f'YOLOV2Head: num_classes must be at least 1, got {num_classes}')
+        if normalizer not in NORMALIZERS:
+            raise ValueError(
+                f'YOLOV2Head: normalizer must be one of {NORMALIZERS}, got {normalizer!r}'
+            )
+        if loss_bbox is None and (loss_xy is None or loss_wh is None):
+            raise ValueError('YOLOV2Head: give loss_xy and loss_wh, or loss_bbox, or all three')
+        if prior_prob is not None and not 0 < prior_prob < 1:
+            raise ValueError(f'YOLOV2Head: prior_prob must lie in (0, 1), got {prior_prob}')
+        self.num_classes = num_classes
+        self.object_scale = object_scale
+        self.noobject_scale = noobject_scale
+        self.rescore = rescore
+        self.coord_area_weight = coord_area_weight
+        self.normalizer = normalizer
+        self.prior_prob = prior_prob
+        self.train_cfg = ConfigDict(train_cfg or {})
+        self.test_cfg = ConfigDict(test_cfg or {})
+
+        self.prior_generator = TASK_UTILS.build(anchor_generator)
+        if self.prior_generator.num_levels != 1:
+            raise ValueError(
+                'YOLOV2Head predicts on one feature map, but the anchor generator has '
+                f'{self.prior_generator.num_levels} levels'
+            )
+        if len(set(self.prior_generator.strides[0])) != 1:
+            raise ValueError(
+                f'YOLOV2Head needs square grid cells, got {self.prior_generator.strides[0]} pixels'
+            )
+        self.bbox_coder = TASK_UTILS.build(bbox_coder)
+        assigner = self.train_cfg.get('assigner', dict(type='YOLOV2Assigner'))
+        self.assigner = TASK_UTILS.build(assigner)
+        self._prior_cache: dict = {}
+
+        self.loss_obj = MODELS.build(loss_obj) if loss_obj else None
+        self.loss_cls = MODELS.build(loss_cls)
+        self.loss_xy = MODELS.build(loss_xy) if loss_xy else None
+        self.loss_wh = MODELS.build(loss_wh) if loss_wh else None
+        self.loss_bbox = MODELS.build(loss_bbox) if loss_bbox else None
+        self.joint = self.loss_obj is None
+        # A loss without the attribute (MSELoss) compares probabilities: Darknet's softmax.
+        self.use_sigmoid_cls = getattr(self.loss_cls, 'use_sigmoid', self.joint)
+        if self.joint and not self.use_sigmoid_cls:
+            raise ValueError(
+                'YOLOV2Head: without loss_obj every class is told from the background on its '
+                'own: loss_cls must be a sigmoid loss, such as BalancedFocalLoss or '
+                'CrossEntropyLoss(use_sigmoid=True)'
+            )
+
+        layers = []
+        for _ in range(stacked_convs):
+            layers.append(
+                ConvModule(
+                    in_channels,
+                    feat_channels,
+                    3,
+                    padding=1,
+                    conv_cfg=conv_cfg,
+                    norm_cfg=norm_cfg,
+                    act_cfg=act_cfg,
+                )
+            )
+            in_channels = feat_channels
+        self.convs = nn.Sequential(*layers)
+        # The one convolution of YOLOv2 without batch normalization.
+        self.conv_pred = nn.Conv2d(in_channels, self.num_anchors * self.num_attrib, 1)
+
+    @property
+    def num_anchors(self) -> int:
+        """A, the anchors of one cell."""
+        return self.prior_generator.num_base_priors[0]
+
+    @property
+    def num_attrib(self) -> int:
+        """Channels of one anchor: 4 for the box, 1 for the objectness, C for the classes."""
+        return 5 + self.num_classes
+
+    @property
+    def stride(self) -> int:
+        """Pixels of a grid cell, in both directions."""
+        return self.prior_generator.strides[0][0]
+
+    def init_weights(self) -> None:
+        """Initialize as ``init_cfg`` says, then set the prior of the score bias."""
+        super().init_weights()
+        pretrained = isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'
+        if self.prior_prob is not None and not pretrained:
+            bias = self.conv_pred.bias.data.view(self.num_anchors, self.num_attrib)
+            scores = slice(5, None) if self.joint else slice(4, 5)
+            bias[:, scores] = bias_init_with_prob(self.prior_prob)
+
+    def forward(self, feats: tuple[Tensor, ...]) -> tuple[Tensor]:
+        """Predict on the last feature map.
+
+        Args:
+            feats (tuple[Tensor]): The last is ``(N, in_channels, H, W)``.
+
+        Returns:
+            tuple[Tensor]: One map ``(N, A*(5+C), H, W)``: for each anchor in turn the channels
+            ``tx, ty, tw, th, to, class logits``, in Darknet's order.
+        """
+        return (self.conv_pred(self.convs(feats[-1])),)
+
+    def loss_by_feat(
+        self,
+        pred_map: Tensor | tuple[Tensor],
+        batch_gt_instances: list[InstanceData],
+        batch_img_metas: list[dict],
+        batch_gt_instances_ignore: list[InstanceData] | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of a batch, without a loop over images or truths.
+
+        Args:
+            pred_map (Tensor | tuple[Tensor]): What :meth:`forward` returns.
+            batch_gt_instances (list[InstanceData]): ``bboxes`` ``(n, 4)`` in pixels of the
+                network input and ``labels`` ``(n,)`` in 0..C-1, for each image.
+            batch_img_metas (list[dict]): Meta data of each image.
+            batch_gt_instances_ignore (list[InstanceData], optional): ``bboxes`` of truths that
+                make neither positives nor negatives.
+
+        Returns:
+            dict[str, Tensor]: Scalars. The losses ``loss_obj``, ``loss_cls``, ``loss_xy``,
+            ``loss_wh``, ``loss_bbox``, as far as configured; and for the log ``avg_iou`` and
+            ``recall50`` of the predictions at matches, ``num_pos`` and ``num_skipped``: truths
+            without area, not finite, or centred outside the image, which are left out.
+
+        Raises:
+            ValueError: If a label is outside 0..C-1, or the map does not fit the stride.
+        """
+        pred, priors, featmap_size = self._flatten(pred_map, batch_img_metas)
+        decoded = self._decode(pred, priors)
+        gt_bboxes, gt_mask = _pad([gt.bboxes for gt in batch_gt_instances])
+        gt_bboxes = gt_bboxes.to(pred.dtype)
+        gt_labels = _pad([gt.labels for gt in batch_gt_instances])[0]
+        check_labels(gt_labels, self.num_classes, 'YOLOV2Head')
+        ignored = (None, None)
+        if batch_gt_instances_ignore is not None and any(map(len, batch_gt_instances_ignore)):
+            ignored = _pad([gt.bboxes for gt in batch_gt_instances_ignore])
+
+        anchors = priors[: self.num_anchors, 2:] - priors[: self.num_anchors, :2]
+        assigned = self.assigner.assign(
+            decoded.detach(), anchors, featmap_size, self.stride, gt_bboxes, gt_mask, *ignored
+        )
+        num_pos = assigned.matched.sum().to(pred.dtype)
+        avg_factor = dict(batch=len(pred), none=1).get(self.normalizer)
+        if avg_factor is None:
+            avg_factor = reduce_mean(num_pos).clamp(min=1)
+
+        losses = self._score_losses(pred, assigned, gt_labels, avg_factor)
+        losses.update(
+            self._box_losses(
+                pred, decoded, priors, featmap_size, assigned, gt_bboxes, avg_factor
+            )
+        )
+        iou = assigned.iou * assigned.matched
+        losses['avg_iou'] = iou.sum() / num_pos.clamp(min=1)
+        losses['recall50'] = (iou > 0.5).sum() / num_pos.clamp(min=1)
+        losses['num_pos'] = num_pos
+        losses['num_skipped'] = assigned.num_skipped.to(pred.dtype)
+        return losses
+
+    def predict_by_feat(
+        self,
+        pred_map: Tensor | tuple[Tensor],
+        batch_img_metas: list[dict],
+        cfg: dict | None = None,
+        rescale: bool = False,
+        with_nms: bool = True,
+    ) -> list[InstanceData]:
+        """Boxes of a batch; decoded, scored and filtered for all images at once.
+
+        Args:
+            pred_map (Tensor | tuple[Tensor]): What :meth:`forward` returns.
+            batch_img_metas (list[dict]): Meta data of each image.
+            cfg (dict, optional): Replaces ``test_cfg``.
+            rescale (bool): Return boxes in pixels of the original image. Defaults to False.
+            with_nms (bool): Suppress overlapping boxes of a class. Defaults to True.
+
+        Returns:
+            list[InstanceData]: For each image ``bboxes`` ``(n, 4)``, ``scores`` ``(n,)`` in
+            0..1 and ``labels`` ``(n,)``.
+        """
+        cfg = self.test_cfg if cfg is None else ConfigDict(cfg)
+        pred, priors, _ = self._flatten(pred_map, batch_img_metas)
+        scores = self._scores(pred).flatten(1)
+        top = min(cfg.get('nms_pre', scores.shape[1]), scores.shape[1])
+        scores, index = scores.topk(top if top > 0 else scores.shape[1])
+        slot = torch.div(index, self.num_classes, rounding_mode='floor')
+        labels = index % self.num_classes
+        chosen = pred[..., :4].gather(1, slot[..., None].expand(-1, -1, 4))
+        bboxes = self._decode(chosen, priors[slot])
+        shapes = bboxes.new_tensor([meta['img_shape'][:2] for meta in batch_img_metas])
+        limits = shapes.flip(-1).repeat(1, 2)[:, None]
+        bboxes = torch.minimum(bboxes.clamp(min=0), limits)
+
+        keep = scores > cfg.get('score_thr', 0)
+        results = []
+        for image, meta in enumerate(batch_img_metas):
+            result = InstanceData(
+                bboxes=bboxes[image, keep[image]],
+                scores=scores[image, keep[image]],
+                labels=labels[image, keep[image]],
+            )
+            results.append(self._bbox_post_process(result, cfg, rescale, with_nms, meta))
+        return results
+
+    def _flatten(self, pred_map, batch_img_metas) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """The map as ``(N, S, 5+C)``, the priors ``(S, 4)`` and the map's ``(H, W)``."""
+        if not isinstance(pred_map, Tensor):
+            (pred_map,) = pred_map
+        if pred_map.dtype in (torch.float16, torch.bfloat16):
+            pred_map = pred_map.float()
+        height, width = pred_map.shape[-2:]
+        expected = batch_img_metas[0].get('batch_input_shape') if batch_img_metas else None
+        if expected is not None:
+            got = (height * self.stride, width * self.stride)
+            if any(abs(a - b) >= self.stride for a, b in zip(got, expected)):
+                raise ValueError(
+                    f'YOLOV2Head: the prediction map of {height}x{width} cells does not fit an '
+                    f'input of {expected[0]}x{expected[1]} pixels and anchors of stride '
+                    f"{self.stride}: check the anchor generator's stride against the backbone's"
+                )
+        pred = pred_map.permute(0, 2, 3, 1).reshape(len(pred_map), -1, self.num_attrib)
+        key = (height, width, pred.device, pred.dtype)
+        if key not in self._prior_cache:
+            self._prior_cache[key] = self.prior_generator.grid_priors(
+                [(height, width)], dtype=pred.dtype, device=pred.device
+            )[0]
+        return pred, self._prior_cache[key], (height, width)
+
+    def _decode(self, pred: Tensor, priors: Tensor) -> Tensor:
+        """Raw ``(..., >=4)`` to boxes in pixels (design of YOLOv2, equations for bx..bh)."""
+        raw = torch.cat([pred[..., :2].sigmoid(), pred[..., 2:4].clamp(max=MAX_LOG_SIZE)], -1)
+        return self.bbox_coder.decode(priors, raw, self.stride)
+
+    def _scores(self, pred: Tensor) -> Tensor:
+        """Scores ``(N, S, C)`` of every class at every slot."""
+        classes = pred[..., 5:]
+        if self.joint:
+            return classes.sigmoid()
+        classes = classes.sigmoid() if self.use_sigmoid_cls else classes.softmax(-1)
+        return pred[..., 4:5].sigmoid() * classes
+
+    def _score_losses(self, pred, assigned, gt_labels, avg_factor) -> dict[str, Tensor]:
+        """``loss_obj`` of every slot and ``loss_cls`` at matches; or the joint ``loss_cls``."""
+        quality = assigned.positive.to(pred.dtype)
+        if self.rescore:
+            quality = quality * assigned.iou.gather(1, assigned.truth)
+        weight = (
+            self.object_scale * assigned.positive + self.noobject_scale * assigned.negative
+        ).to(pred.dtype)
+        classes = torch.arange(self.num_classes, device=pred.device)
+
+        if self.joint:
+            label = gt_labels.gather(1, assigned.truth)
+            target = (label[..., None] == classes) * quality[..., None]
+            loss = _dense_loss(self.loss_cls, pred[..., 5:], target, weight, avg_factor)
+            return dict(loss_cls=loss)
+
+        losses = dict(
+            loss_obj=_dense_loss(
+                self.loss_obj, pred[..., 4:5], quality[..., None], weight, avg_factor
+            )
+        )
+        at_truth = _gather(pred[..., 5:], assigned.slot)
+        matched = assigned.matched.to(pred.dtype)
+        if self.use_sigmoid_cls or not _takes_logits(self.loss_cls):
+            if not self.use_sigmoid_cls:
+                at_truth = at_truth.softmax(-1)
+            target = (gt_labels[..., None] == classes).to(pred.dtype)
+            losses['loss_cls'] = _dense_loss(
+                self.loss_cls, at_truth, target, matched, avg_factor, self.use_sigmoid_cls
+            )
+        else:
+            losses['loss_cls'] = self.loss_cls(
+                at_truth.flatten(0, 1),
+                gt_labels.flatten(),
+                matched.flatten(),
+                avg_factor=avg_factor,
+            )
+        return losses
+
+    def _box_losses(
+        self, pred, decoded, priors, featmap_size, assigned, gt_bboxes, avg_factor
+    ) -> dict[str, Tensor]:
+        """The losses of the boxes at matches."""
+        matched = assigned.matched
+        slot_priors = priors[assigned.slot]
+        # Padding gets the prior itself as its truth: finite whatever stood there.
+        truth = torch.where(matched[..., None], gt_bboxes, slot_priors)
+        weight = matched.to(pred.dtype)
+        losses = {}
+        if self.loss_xy is not None:
+            at_truth = _gather(pred[..., :4], assigned.slot)
+            target = self.bbox_coder.encode(slot_priors, truth, self.stride)
+            coord_weight = weight
+            if self.coord_area_weight:
+                pixels = featmap_size[0] * featmap_size[1] * self.stride**2
+                area = (truth[..., 2:] - truth[..., :2]).prod(-1) / pixels
+                coord_weight = weight * (2 - area)
+            losses['loss_xy'] = _dense_loss(
+                self.loss_xy, at_truth[..., :2], target[..., :2], coord_weight, avg_factor
+            )
+            losses['loss_wh'] = _dense_loss(
+                self.loss_wh, at_truth[..., 2:], target[..., 2:], coord_weight, avg_factor, False
+            )
+        if self.loss_bbox is not None:
+            losses['loss_bbox'] = self.loss_bbox(
+                _gather(decoded, assigned.slot).flatten(0, 1),
+                truth.flatten(0, 1),
+                weight.flatten(),
+                avg_factor=avg_factor,
+            )
+        return losses
+
+
+def _takes_logits(loss: nn.Module) -> bool:
+    """Whether a loss applies the activation itself, as MMDetection's sigmoid losses do."""
+    return hasattr(loss, 'use_sigmoid') and not getattr(loss, 'activated', False)
+
+
+def _dense_loss(loss, pred, target, weight, avg_factor, sigmoid: bool = True) -> Tensor:
+    """Call ``loss`` on ``(N, K, C)`` predictions and dense targets, weighted by ``(N, K)``.
+
+    ``sigmoid`` says whether predictions are logits, to be activated for losses that do not.
+    """
+    if sigmoid and not _takes_logits(loss):
+        pred = pred.sigmoid()
+    pred, target, weight = pred.flatten(0, 1), target.flatten(0, 1), weight.flatten()
+    # MMDetection's QualityFocalLoss sums over the classes before it weights.
+    if not isinstance(loss, QualityFocalLoss):
+        weight = weight[:, None].expand_as(pred)
+    return loss(pred, target.to(pred.dtype), weight, avg_factor=avg_factor)
+
+
+def _gather(values: Tensor, slot: Tensor) -> Tensor:
+    """Rows of ``(N, S, K)`` at ``(N, M)`` slots: ``(N, M, K)``."""
+    return values.gather(1, slot[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def _pad(per_image: list) -> tuple[Tensor, Tensor]:
+    """Tensors ``(n_i, ...)`` as one ``(N, M, ...)``, M at least 1, and a mask ``(N, M)``."""
+    per_image = [get_box_tensor(x) if not isinstance(x, Tensor) else x for x in per_image]
+    mask = pad_sequence([x.new_ones(len(x), dtype=torch.bool) for x in per_image], True)
+    values = pad_sequence(per_image, True)
+    if values.shape[1] == 0:
+        values = values.new_zeros(len(per_image), 1, *values.shape[2:])
+        mask = mask.new_zeros(len(per_image), 1)
+    return values, mask

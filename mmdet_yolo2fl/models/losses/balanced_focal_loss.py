@@ -1,0 +1,279 @@
+"""Cross entropy, balanced cross entropy and focal loss as one formula."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.losses.utils import weight_reduce_loss
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+ACTIVATIONS = ('sigmoid', 'softmax', 'none')
+ALPHA_MODES = ('balanced', 'uniform')
+
+
+def balanced_focal_loss(
+    pred: Tensor,
+    target: Tensor,
+    gamma: float = 2.0,
+    alpha: float | Tensor | None = 0.25,
+    activation: str = 'sigmoid',
+    alpha_mode: str = 'balanced',
+    class_weight: Tensor | None = None,
+) -> Tensor:
+    """Focal loss of every element, in float32 or wider (arXiv:1708.02002, equations 1 to 5).
+
+    ``-at * (1 - pt)^gamma * log(pt)``. ``gamma=0`` leaves balanced cross entropy, and
+    ``alpha=None`` on top of it plain cross entropy. Values and gradients are finite for every
+    finite prediction.
+
+    Args:
+        pred (Tensor): ``(..., C)`` logits, or probabilities in 0..1 for activation 'none'.
+        target (Tensor): Of the same shape: one-hot, or soft labels in 0..1. For a soft label
+            y, ``pt = p*y + (1-p)*(1-y)``, as in MMDetection's ``FocalLoss``.
+        gamma (float): Focusing parameter, >= 0.
+        alpha (float | Tensor | None): Weight of an object; a tensor holds one for each class.
+        activation (str): 'sigmoid': every class on its own. 'softmax': one of C classes.
+            'none': as 'sigmoid', but ``pred`` holds probabilities already.
+        alpha_mode (str): 'balanced' weights negatives by ``1 - alpha`` (RetinaNet); 'uniform'
+            weights both by ``alpha``. With softmax there are no negative elements: every row
+            is weighted by the alpha of its class, in both modes.
+        class_weight (Tensor, optional): ``(C,)``, multiplies the positive term of each class.
+
+    Returns:
+        Tensor: The shape of ``pred``; with 'softmax' without its last dimension.
+    """
+    pred, target = _at_least_float32(pred), target.detach()
+    target = target.to(pred.dtype)
+    positive = target if class_weight is None else target * class_weight
+    if activation == 'softmax':
+        log_prob = pred.log_softmax(-1)
+        # 1 - pt, without the cancellation near pt = 1.
+        miss = -log_prob.expm1()
+        loss = -positive * log_prob
+        weight = 1.0 if alpha is None else alpha
+    else:
+        if activation == 'sigmoid':
+            prob, complement = pred.sigmoid(), (-pred).sigmoid()
+            loss = -positive * F.logsigmoid(pred) - (1 - target) * F.logsigmoid(-pred)
+        else:
+            prob, complement = pred, 1 - pred
+            loss = -positive * _finite_log(prob) - (1 - target) * _finite_log(complement)
+        miss = prob * (1 - target) + complement * target
+        weight = 1.0
+        if alpha is not None:
+            weight = alpha if alpha_mode == 'uniform' else alpha * target + (1 - alpha) * (1 - target)
+    if gamma > 0:
+        # A power below one has an infinite slope at zero; the floor lies where the loss itself
+        # has long vanished.
+        loss = loss * miss.clamp(min=torch.finfo(pred.dtype).tiny).pow(gamma)
+    loss = loss * weight
+    return loss.sum(-1) if activation == 'softmax' else loss
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _finite_log(prob: Tensor) -> Tensor:
+    # As torch's binary cross entropy, whose gradient is limited at 1e12.
+    return prob.clamp(min=1e-12).log()
+
+
+@MODELS.register_module()
+class BalancedFocalLoss(nn.Module):
+    """Focal loss with a weight for each class, in place of MMDetection's ``FocalLoss``.
+
+    Cross entropy (``gamma=0, alpha=None``), balanced cross entropy (``gamma=0``) and focal loss
+    (arXiv:1708.02002, section 3) in one formula; see :func:`balanced_focal_loss`.
+
+    Args:
+        use_sigmoid (bool, optional): MMDetection's name for the activation: True is 'sigmoid',
+            False is 'softmax'. Heads such as ``AnchorHead`` read it from the config, so give it
+            there. Defaults to None: what ``activation`` says.
+        gamma (float): Focusing parameter, >= 0. Defaults to 2.0.
+        alpha (float | Sequence[float] | None): Weight of an object against the background, for
+            all classes or one for each. Defaults to 0.25.
+        alpha_mode (str): 'balanced' (``1 - alpha`` for negatives; alpha in 0..1) or 'uniform'
+            (alpha for both; >= 0). Defaults to 'balanced'.
+        activation (str, optional): 'sigmoid', 'softmax', or 'none' for predictions that are
+            probabilities. Defaults to None: 'sigmoid', unless ``use_sigmoid`` says otherwise.
+        class_weight (Sequence[float], optional): One weight >= 0 for each class, on its
+            positive term, as in MMDetection's ``CrossEntropyLoss``. May exceed 1.
+        reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
+        loss_weight (float): Multiplies the result. Defaults to 1.0.
+
+    Raises:
+        ValueError: If an argument is out of its range, or two contradict each other.
+    """
+
+    def __init__(
+        self,
+        use_sigmoid: bool | None = None,
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] | None = 0.25,
+        alpha_mode: str = 'balanced',
+        activation: str | None = None,
+        class_weight: Sequence[float] | None = None,
+        reduction: str = 'mean',
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if activation is None:
+            activation = 'softmax' if use_sigmoid is False else 'sigmoid'
+        _check_choice('activation', activation, ACTIVATIONS)
+        _check_choice('alpha_mode', alpha_mode, ALPHA_MODES)
+        _check_choice('reduction', reduction, ('none', 'mean', 'sum'))
+        if use_sigmoid is not None and use_sigmoid != (activation != 'softmax'):
+            raise ValueError(
+                f'BalancedFocalLoss: use_sigmoid={use_sigmoid} contradicts '
+                f'activation={activation!r}; give one of them'
+            )
+        if not 0 <= gamma < float('inf'):
+            raise ValueError(f'BalancedFocalLoss: gamma must be finite and >= 0, got {gamma}')
+        largest = 1.0 if alpha_mode == 'balanced' else float('inf')
+        self.use_sigmoid = activation != 'softmax'
+        self.activated = activation == 'none'
+        self.activation = activation
+        self.gamma = gamma
+        self.alpha_mode = alpha_mode
+        self.reduction = reduction
+        self.loss_weight = loss_weight
+        hint = ' (a weight above 1 is a class_weight)' if alpha_mode == 'balanced' else ''
+        # Buffers follow the module to its device; not saved, since the config gives them.
+        self.register_buffer('alpha', _weights('alpha', alpha, largest, hint), persistent=False)
+        self.register_buffer(
+            'class_weight', _weights('class_weight', class_weight, float('inf')), persistent=False
+        )
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor | tuple[Tensor, Tensor],
+        weight: Tensor | None = None,
+        avg_factor: float | Tensor | None = None,
+        reduction_override: str | None = None,
+    ) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            pred (Tensor): ``(..., C)`` logits (probabilities for activation 'none').
+            target (Tensor | tuple[Tensor, Tensor]): Class indices ``(...)`` in 0..C, where C is
+                the background; or one-hot or soft labels of the shape of ``pred``; or a tuple
+                (indices, scores), scores in 0..1 being the soft label at the index.
+            weight (Tensor, optional): Of the shape of the loss, or without its last dimension,
+                or anything that broadcasts to it.
+            avg_factor (float | Tensor, optional): Divides the sum when the reduction is 'mean'.
+            reduction_override (str, optional): Replaces ``reduction`` in this call.
+
+        Returns:
+            Tensor: A scalar; for the reduction 'none' elements as in
+            :func:`balanced_focal_loss`.
+
+        Raises:
+            ValueError: If shapes do not fit, or a label lies outside 0..C.
+        """
+        if reduction_override is not None:
+            _check_choice('reduction_override', reduction_override, ('none', 'mean', 'sum'))
+        for name, value in (('alpha', self.alpha), ('class_weight', self.class_weight)):
+            if value is not None and value.numel() not in (1, pred.shape[-1]):
+                raise ValueError(
+                    f'BalancedFocalLoss: {name} has {value.numel()} values, but the prediction '
+                    f'of shape {tuple(pred.shape)} has {pred.shape[-1]} classes'
+                )
+        loss = balanced_focal_loss(
+            pred,
+            dense_target(pred, target),
+            self.gamma,
+            self.alpha,
+            self.activation,
+            self.alpha_mode,
+            self.class_weight,
+        )
+        if weight is not None:
+            weight = _fit_weight(weight, loss)
+        reduction = reduction_override or self.reduction
+        return self.loss_weight * weight_reduce_loss(loss, weight, reduction, avg_factor)
+
+    def extra_repr(self) -> str:
+        alpha = None if self.alpha is None else self.alpha.tolist()
+        return (
+            f'gamma={self.gamma}, alpha={alpha}, alpha_mode={self.alpha_mode}, '
+            f'activation={self.activation}, loss_weight={self.loss_weight}'
+        )
+
+
+def dense_target(pred: Tensor, target: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """Class indices, (indices, scores) or dense labels as labels of the shape of ``pred``.
+
+    Raises:
+        ValueError: If the shapes do not fit, or an index lies outside 0..C.
+    """
+    score = None
+    if isinstance(target, (tuple, list)):
+        target, score = target
+    if target.shape == pred.shape:
+        return target
+    if target.shape != pred.shape[:-1] or target.is_floating_point():
+        raise ValueError(
+            f'BalancedFocalLoss: for a prediction of shape {tuple(pred.shape)} the target must '
+            f'be integer indices of shape {tuple(pred.shape[:-1])} or labels of the same shape '
+            f'as the prediction, got {target.dtype} of shape {tuple(target.shape)}'
+        )
+    num_classes = pred.shape[-1]
+    check_labels(target, num_classes + 1, 'BalancedFocalLoss')
+    dense = target[..., None] == torch.arange(num_classes, device=target.device)
+    return dense if score is None else dense * score[..., None]
+
+
+def check_labels(labels: Tensor, end: int, where: str) -> None:
+    """Refuse labels outside 0..end-1.
+
+    Raises:
+        ValueError: On the CPU. On a GPU, looking would wait for it: there a failed assertion
+            surfaces at the next synchronization.
+    """
+    if labels.numel() == 0:
+        return
+    valid = ((labels >= 0) & (labels < end)).all()
+    if labels.is_cuda:
+        torch._assert_async(valid)
+    elif not valid:
+        raise ValueError(
+            f'{where}: labels must lie in 0..{end - 1}, got {labels.min()}..{labels.max()}; '
+            "check num_classes in the model against the data set's metainfo classes"
+        )
+
+
+def _fit_weight(weight: Tensor, loss: Tensor) -> Tensor:
+    """Weights as MMDetection's heads pass them: by element, by row, flattened, broadcast."""
+    if weight.shape == loss.shape:
+        return weight
+    if weight.shape == loss.shape[:-1]:
+        return weight[..., None]
+    if weight.numel() == loss.numel():
+        return weight.reshape(loss.shape)
+    try:
+        return weight.expand_as(loss)
+    except RuntimeError as error:
+        raise ValueError(
+            f'BalancedFocalLoss: weight of shape {tuple(weight.shape)} does not fit a loss of '
+            f'shape {tuple(loss.shape)}'
+        ) from error
+
+
+def _weights(name: str, value, largest: float, hint: str = '') -> Tensor | None:
+    if value is None:
+        return None
+    value = torch.as_tensor(value, dtype=torch.float32)
+    if value.dim() > 1 or value.numel() == 0 or not ((value >= 0) & (value <= largest)).all():
+        raise ValueError(
+            f'BalancedFocalLoss: {name} must be a number or a list of numbers in 0..{largest}, '
+            f'got {value.tolist()}{hint}'
+        )
+    return value
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f'BalancedFocalLoss: {name} must be one of {choices}, got {value!r}')

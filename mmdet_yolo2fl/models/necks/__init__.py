@@ -1,0 +1,3 @@
+from .yolov2_neck import YOLOV2Neck
+
+__all__ = ['YOLOV2Neck']

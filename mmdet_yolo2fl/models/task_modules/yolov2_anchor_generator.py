@@ -1,0 +1,55 @@
+"""Anchors as YOLOv2 writes them: widths and heights in grid cells."""
+
+import math
+from collections.abc import Sequence
+
+from mmdet.models.task_modules.prior_generators import YOLOAnchorGenerator
+from mmdet.registry import TASK_UTILS
+
+# The largest public anchor is 16.6 cells wide. An anchor beyond this is one given in pixels.
+MAX_CELLS = 64
+
+
+@TASK_UTILS.register_module()
+class YOLOV2AnchorGenerator(YOLOAnchorGenerator):
+    """MMDetection's ``YOLOAnchorGenerator`` for one level, with anchors in grid cells.
+
+    Darknet's ``anchors=`` line and ``tools/cluster_anchors.py`` give them in this unit (YOLO9000,
+    section 2, "Dimension Clusters"). An anchor keeps its size in cells, hence in pixels, at every
+    input size.
+
+    Args:
+        anchors (Sequence[Sequence[float]]): ``(width, height)`` of each anchor in grid cells.
+        stride (int | Sequence[int]): Pixels of a cell, or ``(x, y)``. Defaults to 32.
+        use_box_type (bool): Wrap the anchors in MMDetection's box type. Defaults to False.
+
+    Raises:
+        ValueError: If an anchor is no pair of positive numbers, or too large for grid cells.
+    """
+
+    def __init__(
+        self,
+        anchors: Sequence[Sequence[float]],
+        stride: int | Sequence[int] = 32,
+        use_box_type: bool = False,
+    ) -> None:
+        stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
+        if len(stride) != 2 or min(stride) <= 0:
+            raise ValueError(f'YOLOV2AnchorGenerator: stride must be positive, got {stride}')
+        if not anchors:
+            raise ValueError('YOLOV2AnchorGenerator: at least one anchor is needed')
+        for anchor in anchors:
+            if len(anchor) != 2 or not all(math.isfinite(side) and side > 0 for side in anchor):
+                raise ValueError(
+                    'YOLOV2AnchorGenerator: an anchor is a (width, height) of positive numbers, '
+                    f'got {anchor}'
+                )
+            if max(anchor) > MAX_CELLS:
+                raise ValueError(
+                    f'YOLOV2AnchorGenerator: anchor {tuple(anchor)} spans more than {MAX_CELLS} '
+                    'grid cells. Anchors are in cells, not pixels: divide them by the stride '
+                    f'{stride}'
+                )
+        self.anchors = tuple(tuple(float(side) for side in anchor) for anchor in anchors)
+        pixels = [(w * stride[0], h * stride[1]) for w, h in self.anchors]
+        super().__init__(strides=[stride], base_sizes=[pixels], use_box_type=use_box_type)

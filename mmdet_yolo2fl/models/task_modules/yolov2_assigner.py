@@ -1,0 +1,155 @@
+"""YOLOv2's assignment of ground truths to predictions, for a whole batch at once."""
+
+from typing import NamedTuple
+
+import torch
+from mmdet.registry import TASK_UTILS
+from mmdet.structures.bbox import bbox_overlaps
+from torch import Tensor
+
+
+class YOLOV2Assignment(NamedTuple):
+    """Who is responsible for what; B images, M padded truths, S = H*W*A slots.
+
+    Attributes:
+        slot (Tensor): ``(B, M)`` int64, the slot of each truth, 0..S-1, in the order of MMDetection's
+            ``grid_priors``: row, column, anchor. Meaningless where ``matched`` is False.
+        matched (Tensor): ``(B, M)`` bool, True for a valid truth that owns its slot.
+        truth (Tensor): ``(B, S)`` int64, the truth that owns each slot, 0 where there is none.
+        positive (Tensor): ``(B, S)`` bool, slots that own a truth.
+        negative (Tensor): ``(B, S)`` bool, slots that shall predict no object. A slot that is
+            neither positive nor negative is ignored for objectness.
+        iou (Tensor): ``(B, M)`` IoU in 0..1 of each truth with the prediction at its slot.
+        num_skipped (Tensor): 0-d, truths left out: no area, not finite, or centred outside.
+    """
+
+    slot: Tensor
+    matched: Tensor
+    truth: Tensor
+    positive: Tensor
+    negative: Tensor
+    iou: Tensor
+    num_skipped: Tensor
+
+
+@TASK_UTILS.register_module()
+class YOLOV2Assigner:
+    """One truth, one slot: the cell of its centre and the anchor of the most similar shape.
+
+    The anchor is the one with the highest IoU when both boxes are centred at the origin; of
+    equal ones the first. When two truths fall on the same slot, the later one in the list owns
+    it. Any other prediction that overlaps a truth by more than ``ignore_iou_thr`` is ignored
+    for objectness, and all that remain are negatives (YOLO9000, section 2; Darknet's
+    ``region_layer.c``).
+
+    Args:
+        ignore_iou_thr (float): Darknet's ``thresh``, strict. Defaults to 0.6.
+        bias_match (bool): Choose by the anchors' shapes (Darknet's ``bias_match=1``); if False,
+            by the predicted widths and heights. Defaults to True.
+        ignore_iof_thr (float): A prediction with more than this share of its area inside an
+            ignored truth (crowd, difficult) is no negative. Defaults to 0.5.
+
+    Raises:
+        ValueError: If a threshold lies outside 0..1.
+    """
+
+    def __init__(
+        self, ignore_iou_thr: float = 0.6, bias_match: bool = True, ignore_iof_thr: float = 0.5
+    ) -> None:
+        for name, value in dict(
+            ignore_iou_thr=ignore_iou_thr, ignore_iof_thr=ignore_iof_thr
+        ).items():
+            if not 0 <= value <= 1:
+                raise ValueError(f'YOLOV2Assigner: {name} must lie in 0..1, got {value}')
+        self.ignore_iou_thr = ignore_iou_thr
+        self.bias_match = bias_match
+        self.ignore_iof_thr = ignore_iof_thr
+
+    @torch.no_grad()
+    def assign(
+        self,
+        pred_bboxes: Tensor,
+        anchors: Tensor,
+        featmap_size: tuple[int, int],
+        stride: int,
+        gt_bboxes: Tensor,
+        gt_mask: Tensor,
+        ignored_bboxes: Tensor | None = None,
+        ignored_mask: Tensor | None = None,
+    ) -> YOLOV2Assignment:
+        """Assign a batch. All boxes are ``(x1, y1, x2, y2)`` in pixels of the network input.
+
+        Args:
+            pred_bboxes (Tensor): ``(B, S, 4)`` decoded predictions.
+            anchors (Tensor): ``(A, 2)`` widths and heights of the anchors in pixels.
+            featmap_size (tuple[int, int]): ``(H, W)`` of the prediction map.
+            stride (int): Pixels of a cell.
+            gt_bboxes (Tensor): ``(B, M, 4)`` truths, padded with anything.
+            gt_mask (Tensor): ``(B, M)`` bool, False for the padding.
+            ignored_bboxes, ignored_mask (Tensor, optional): The same for ignored truths.
+
+        Returns:
+            YOLOV2Assignment: See there for the shapes.
+        """
+        batch_size, num_slots = pred_bboxes.shape[:2]
+        slot, valid = self._slots(
+            pred_bboxes, anchors, featmap_size, stride, gt_bboxes, gt_mask
+        )
+        # Boxes that cannot be learned overlap nothing; NaN would spread through the IoU.
+        gt_bboxes = gt_bboxes.masked_fill(~valid[..., None], 0.0)
+        ious = bbox_overlaps(pred_bboxes, gt_bboxes)
+
+        # The later truth wins: a maximum over positions, which unlike an indexed write gives
+        # the same result whatever the order of the writes.
+        position = torch.arange(1, slot.shape[1] + 1, device=slot.device) * valid
+        owner = torch.zeros(batch_size, num_slots, dtype=slot.dtype, device=slot.device)
+        owner = owner.scatter_reduce(1, slot, position, 'amax')
+        positive = owner > 0
+
+        negative = (ious <= self.ignore_iou_thr).all(-1)
+        if ignored_bboxes is not None:
+            negative &= ~self._ignored_slots(
+                pred_bboxes, anchors, featmap_size, stride, ignored_bboxes, ignored_mask
+            )
+        return YOLOV2Assignment(
+            slot=slot,
+            matched=valid & (owner.gather(1, slot) == position),
+            truth=(owner - 1).clamp(min=0),
+            positive=positive,
+            negative=negative & ~positive,
+            iou=ious.gather(1, slot[:, None]).squeeze(1),
+            num_skipped=(gt_mask & ~valid).sum(),
+        )
+
+    def _slots(self, pred_bboxes, anchors, featmap_size, stride, gt_bboxes, gt_mask):
+        """The slot of every truth ``(B, M)``, and which truths are fit to have one."""
+        height, width = featmap_size
+        size = gt_bboxes[..., 2:] - gt_bboxes[..., :2]
+        x, y = ((gt_bboxes[..., :2] + gt_bboxes[..., 2:]) / (2 * stride)).unbind(-1)
+        # Written so that NaN is invalid too.
+        inside = (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
+        valid = gt_mask & inside & ((size > 0) & size.isfinite()).all(-1)
+
+        column = x.masked_fill(~valid, 0.0).long().clamp(max=width - 1)
+        row = y.masked_fill(~valid, 0.0).long().clamp(max=height - 1)
+        cell_index = row * width + column
+
+        shapes = anchors
+        if not self.bias_match:
+            index = cell_index[..., None, None].expand(-1, -1, len(anchors), 4)
+            per_cell = pred_bboxes.unflatten(1, (height * width, len(anchors)))
+            boxes = per_cell.gather(1, index)
+            shapes = boxes[..., 2:] - boxes[..., :2]
+        size = size[..., None, :]
+        intersection = torch.minimum(size, shapes).prod(-1)
+        iou = intersection / (size.prod(-1) + shapes.prod(-1) - intersection)
+        return cell_index * len(anchors) + iou.argmax(-1), valid
+
+    def _ignored_slots(self, pred_bboxes, anchors, featmap_size, stride, bboxes, mask):
+        """Slots ``(B, S)`` that lie in an ignored truth, or would be responsible for one."""
+        slot, valid = self._slots(pred_bboxes, anchors, featmap_size, stride, bboxes, mask)
+        bboxes = bboxes.masked_fill(~valid[..., None], 0.0)
+        inside = bbox_overlaps(pred_bboxes, bboxes, mode='iof') > self.ignore_iof_thr
+        responsible = torch.zeros_like(inside[..., 0]).long()
+        responsible = responsible.scatter_reduce(1, slot, valid.long(), 'amax')
+        return inside.any(-1) | (responsible > 0)

@@ -1,0 +1,52 @@
+"""One of two processes that share a batch: ``ddp_worker.py RANK FOLDER``."""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from mmdet.registry import MODELS
+from mmengine.model import MMDistributedDataParallel
+from tiny_run import RandomBoxes, model_cfg
+from torch import nn
+
+
+def build_model() -> nn.Module:
+    """A model as it is after some training, with batch norm in eval mode."""
+    torch.manual_seed(0)
+    model = MODELS.build(model_cfg())
+    model.init_weights()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            module.eval()
+    return model
+
+
+def losses_and_gradients(model: nn.Module, indices: range) -> dict[str, dict[str, torch.Tensor]]:
+    """Forward and backward on images of :class:`RandomBoxes`."""
+    inner = getattr(model, 'module', model)
+    samples = [RandomBoxes()[index] for index in indices]
+    data = inner.data_preprocessor(
+        {key: [sample[key] for sample in samples] for key in samples[0]}, training=True
+    )
+    total, log = inner.parse_losses(model(**data, mode='loss'))
+    total.backward()
+    return dict(
+        losses={name: value.detach() for name, value in log.items()},
+        gradients={name: weight.grad for name, weight in inner.named_parameters()},
+    )
+
+
+if __name__ == '__main__':
+    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo', init_method=(folder / 'rendezvous').as_uri(), rank=rank, world_size=2
+    )
+    model = MMDistributedDataParallel(build_model())
+    torch.save(
+        losses_and_gradients(model, range(4 * rank, 4 * rank + 4)), folder / f'rank_{rank}.pth'
+    )
+    dist.destroy_process_group()

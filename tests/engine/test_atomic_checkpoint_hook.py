@@ -1,0 +1,114 @@
+"""Whole checkpoints, whatever happens."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.fileio import get_file_backend
+from mmengine.runner.checkpoint import get_torch_safe_globals
+from tiny_run import Interrupted, assert_same_weights, train
+
+
+def checkpoints(work_dir):
+    return {path.name for path in work_dir.glob('*.pth*')}
+
+
+def load(path):
+    with torch.serialization.safe_globals(get_torch_safe_globals()):
+        return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(max_keep_ckpts=2),
+        dict(max_keep_ckpts=2, interval=3, save_last=True, save_optimizer=False),
+        dict(max_keep_ckpts=1, save_best='auto', rule='greater'),
+        dict(interval=5, by_epoch=False, max_keep_ckpts=2),
+        dict(save_best=['score', 'cost'], rule=['greater', 'less'], save_last=False, interval=9),
+        dict(filename_tmpl='weights_{}.pth', save_begin=2),
+    ],
+    ids=lambda options: ' '.join(options),
+)
+def test_keeps_the_files_that_mmengine_keeps(tmp_path, options):
+    kwargs = dict(epochs=4, scores=[0.1, 0.5, 0.3, 0.6])
+    ours, theirs = tmp_path / 'ours', tmp_path / 'theirs'
+    train(ours, checkpoint=dict(**options), **kwargs)
+    train(theirs, checkpoint=dict(type='CheckpointHook', **options), **kwargs)
+
+    assert checkpoints(ours) == checkpoints(theirs) != set()
+    assert (ours / 'last_checkpoint').exists() == (theirs / 'last_checkpoint').exists()
+    for name in checkpoints(ours):
+        mine, expected = load(ours / name), load(theirs / name)
+        assert mine.keys() == expected.keys()
+        for key, value in expected['state_dict'].items():
+            assert torch.equal(mine['state_dict'][key], value)
+        kept = [x['message_hub']['runtime_info'].get('keep_ckpt_ids') for x in (mine, expected)]
+        assert kept[0] == kept[1]
+
+
+def test_publishes_and_takes_a_folder_of_its_own(tmp_path):
+    options = dict(out_dir=str(tmp_path / 'elsewhere'), published_keys=['state_dict'])
+    train(tmp_path / 'run', epochs=1, checkpoint=options)
+    assert (tmp_path / 'run/last_checkpoint').read_text() == str(
+        tmp_path / 'elsewhere/run/epoch_1.pth'
+    )
+    (published,) = (tmp_path / 'elsewhere/run').glob('epoch_1-*.pth')
+    assert load(published).keys() == {'state_dict'}
+
+
+class Crash:
+    """Stops at the n-th file operation; at a write with half of the file written."""
+
+    def __init__(self, monkeypatch, at: int) -> None:
+        self.at, self.count = at, 0
+        for name in ('fsync', 'replace', 'remove'):
+            monkeypatch.setattr(os, name, self.wrap(name, getattr(os, name)))
+
+    def wrap(self, name, call):
+        def operation(*args):
+            self.count += 1
+            if self.count > self.at:
+                if name == 'fsync':
+                    os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)
+                raise Interrupted
+            return call(*args)
+
+        return operation
+
+
+KEEP_ONE = dict(
+    epochs=2, scores=[0.1, 0.5], checkpoint=dict(max_keep_ckpts=1, save_best='score', rule='greater')
+)
+
+
+def test_a_crash_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        crash = Crash(patch, at=10**6)
+        whole = train(tmp_path / 'whole', **KEEP_ONE)
+    assert crash.count >= 20
+
+    # Operation 4 ends the first save: the rename of `last_checkpoint`.
+    for operation in range(4, crash.count):
+        work_dir = tmp_path / str(operation)
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            Crash(patch, at=operation)
+            train(work_dir, **KEEP_ONE)
+        last = Path((work_dir / 'last_checkpoint').read_text())
+        checkpoint = load(last)
+        best = checkpoint['message_hub']['runtime_info'].get('best_ckpt')
+        assert best is None or load(best)
+
+        if operation % 3 == 0:  # a few seconds less
+            resumed = train(work_dir, resume=True, **KEEP_ONE)
+            assert_same_weights(resumed.model, whole.model)
+
+
+def test_atomic_backend_makes_folders_and_replaces(tmp_path):
+    backend = get_file_backend(backend_args=dict(backend='atomic_local'))
+    path = tmp_path / 'new' / 'file'
+    backend.put_text('first', path)
+    backend.put_text('zweite Fassung, größer', path)
+    assert backend.get_text(path) == 'zweite Fassung, größer'
+    assert os.listdir(path.parent) == ['file']

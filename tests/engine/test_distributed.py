@@ -1,0 +1,28 @@
+"""Two processes with half of a batch each do what one does with all of it."""
+
+import ddp_worker
+import torch
+from ddp_worker import build_model, losses_and_gradients
+from tiny_run import start
+
+
+def test_two_processes_equal_one(tmp_path):
+    workers = [start(ddp_worker.__file__, str(rank), str(tmp_path)) for rank in (0, 1)]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    first, second = [torch.load(tmp_path / f'rank_{rank}.pth') for rank in (0, 1)]
+
+    whole = losses_and_gradients(build_model(), range(8))
+    # Unequal shares: a normalizer that is not averaged across the ranks would show.
+    num_pos = [x['losses']['num_pos'].item() for x in (first, second)]
+    assert num_pos[0] != num_pos[1]
+    assert whole['losses']['num_pos'] == sum(num_pos)
+
+    for name, expected in whole['losses'].items():
+        if 'loss' in name:
+            mean = (first['losses'][name] + second['losses'][name]) / 2
+            torch.testing.assert_close(mean, expected, rtol=1e-4, atol=0)
+            assert first['losses'][name] != second['losses'][name]
+    for name, expected in whole['gradients'].items():
+        assert expected.abs().max() > 0, name
+        for rank in (first, second):
+            torch.testing.assert_close(rank['gradients'][name], expected, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,218 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmdet.models.losses import CrossEntropyLoss, FocalLoss
+from mmdet.registry import MODELS
+
+from mmdet_yolo2fl.models import BalancedFocalLoss
+from mmdet_yolo2fl.models.losses import balanced_focal_loss
+
+finite = st.floats(-30, 30, allow_nan=False)
+
+
+def scalar_loss(z, y, gamma, alpha, mode='balanced'):
+    """The definition, in Python's floats, of one element with a hard label."""
+    zt = z if y else -z
+    log_pt = -math.log1p(math.exp(-zt)) if zt > 0 else zt - math.log1p(math.exp(zt))
+    miss = 1 / (1 + math.exp(zt)) if zt < 0 else math.exp(-zt) / (1 + math.exp(-zt))
+    at = 1.0
+    if alpha is not None:
+        at = alpha if y or mode == 'uniform' else 1 - alpha
+    return -at * miss**gamma * log_pt
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    z=finite,
+    y=st.booleans(),
+    gamma=st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.7]),
+    alpha=st.one_of(st.none(), st.floats(0, 1)),
+    mode=st.sampled_from(['balanced', 'uniform']),
+)
+def test_value_and_gradient_equal_the_definition(z, y, gamma, alpha, mode):
+    pred = torch.tensor([[z]], dtype=torch.float64, requires_grad=True)
+    loss = balanced_focal_loss(pred, torch.tensor([[float(y)]]), gamma, alpha, alpha_mode=mode)
+    assert loss.item() == pytest.approx(scalar_loss(z, y, gamma, alpha, mode), rel=1e-9, abs=1e-15)
+    loss.sum().backward()
+    # dFL/dzt = at (1 - pt)^gamma (gamma pt log pt + pt - 1)
+    zt = z if y else -z
+    pt = 1 / (1 + math.exp(-zt))
+    at = 1.0 if alpha is None else alpha if y or mode == 'uniform' else 1 - alpha
+    slope = at * (1 - pt) ** gamma * (gamma * pt * math.log(pt) + pt - 1)
+    assert pred.grad.item() == pytest.approx(slope if y else -slope, rel=1e-5, abs=1e-12)
+
+
+def test_the_worked_example():
+    # -0.25 (1 - 0.8)^2 log 0.8: 0.00223, not the 0.008 of the article.
+    probability = torch.tensor([[0.8]])
+    loss = balanced_focal_loss(probability, torch.ones(1, 1), activation='none')
+    assert loss.item() == pytest.approx(0.0022314355, rel=1e-5)
+
+
+@pytest.mark.parametrize('gamma', [0.5, 2.0])
+@pytest.mark.parametrize('one_hot', [True, False])
+@pytest.mark.parametrize('weight_shape', [None, (6,), (6, 1), (6, 4), (24,)])
+def test_equals_mmdetections_focal_loss(gamma, one_hot, weight_shape):
+    torch.manual_seed(0)
+    pred, labels = torch.randn(6, 4) * 3, torch.tensor([0, 3, 4, 1, 4, 2])
+    target = F.one_hot(labels, 5)[:, :4].float() if one_hot else labels
+    weight = None if weight_shape is None else torch.rand(weight_shape)
+    kwargs = dict(gamma=gamma, alpha=0.3, loss_weight=2.0)
+    theirs, ours = FocalLoss(**kwargs), BalancedFocalLoss(**kwargs)
+    for reduction, avg_factor in (('mean', None), ('mean', 3.0), ('sum', None), ('none', None)):
+        args = dict(avg_factor=avg_factor, reduction_override=reduction)
+        torch.testing.assert_close(
+            ours(pred, target, weight, **args), theirs(pred, target, weight, **args)
+        )
+
+
+def test_soft_labels_equal_mmdetections():
+    torch.manual_seed(0)
+    pred, soft = torch.randn(8, 3), torch.rand(8, 3)
+    torch.testing.assert_close(BalancedFocalLoss()(pred, soft), FocalLoss()(pred, soft))
+
+
+def test_gamma_zero_is_cross_entropy():
+    torch.manual_seed(0)
+    pred, labels = torch.randn(8, 3), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+    plain = BalancedFocalLoss(gamma=0, alpha=None)
+    torch.testing.assert_close(plain(pred, labels), CrossEntropyLoss(use_sigmoid=True)(pred, labels))
+    weights = [0.5, 2.0, 3.0]
+    rows = labels.clamp(max=2)
+    for class_weight in (None, weights):
+        softmax = BalancedFocalLoss(
+            False, gamma=0, alpha=None, class_weight=class_weight, reduction='none'
+        )
+        theirs = CrossEntropyLoss(class_weight=class_weight, reduction='none')
+        torch.testing.assert_close(softmax(pred, rows), theirs(pred, rows))
+
+
+def test_class_weight_is_the_positive_weight_of_cross_entropy():
+    torch.manual_seed(0)
+    pred, target = torch.randn(8, 3), (torch.rand(8, 3) > 0.5).float()
+    weights = torch.tensor([0.5, 2.0, 3.0])
+    ours = BalancedFocalLoss(gamma=0, alpha=None, class_weight=weights.tolist())
+    theirs = F.binary_cross_entropy_with_logits(pred, target, pos_weight=weights)
+    torch.testing.assert_close(ours(pred, target), theirs)
+
+
+def test_alpha_for_each_class():
+    pred, target = torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    loss = BalancedFocalLoss(gamma=0, alpha=[0.25, 0.6], reduction='none')(pred, target)
+    expected = math.log(2) * torch.tensor([[0.25, 0.4], [0.75, 0.6]])
+    torch.testing.assert_close(loss, expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    logits=st.lists(finite, min_size=3, max_size=3),
+    label=st.integers(0, 2),
+    gamma=st.sampled_from([0.0, 0.5, 2.0]),
+)
+def test_softmax_equals_the_definition(logits, label, gamma):
+    pred = torch.tensor([logits], dtype=torch.float64)
+    loss = BalancedFocalLoss(False, gamma=gamma, alpha=[0.1, 0.2, 0.3], reduction='none')(
+        pred, torch.tensor([label])
+    )
+    pt = math.exp(logits[label]) / sum(map(math.exp, logits))
+    expected = -(0.1, 0.2, 0.3)[label] * max(1 - pt, 0) ** gamma * math.log(pt)
+    assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize('gamma', [0.0, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize('activation', ['sigmoid', 'softmax'])
+def test_finite_for_every_finite_logit(dtype, gamma, activation):
+    values = torch.tensor([-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4])
+    pred = torch.cartesian_prod(values, values).to(dtype).requires_grad_()
+    for target in (0.0, 1.0, 0.3):
+        dense = torch.full_like(pred, target)
+        loss = BalancedFocalLoss(gamma=gamma, activation=activation)(pred, dense)
+        (grad,) = torch.autograd.grad(loss, pred)
+        assert loss.isfinite() and grad.isfinite().all()
+        assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
+def test_probabilities_at_their_ends_are_finite(gamma):
+    pred = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    for target in ([[1.0, 0.0]], [[0.0, 1.0]]):
+        loss = BalancedFocalLoss(gamma=gamma, activation='none')(pred, torch.tensor(target))
+        (grad,) = torch.autograd.grad(loss, pred)
+        assert loss.isfinite() and grad.isfinite().all()
+
+
+def test_probabilities_give_what_their_logits_give():
+    torch.manual_seed(0)
+    pred, labels = torch.randn(9, 4), torch.arange(9) % 5
+    torch.testing.assert_close(
+        BalancedFocalLoss(activation='none')(pred.sigmoid(), labels),
+        BalancedFocalLoss()(pred, labels),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def test_indices_with_scores_are_soft_labels():
+    pred = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    loss = BalancedFocalLoss()
+    soft = torch.tensor([[0.7, 0.0], [0.0, 0.0], [0.0, 0.2]])
+    torch.testing.assert_close(
+        loss(pred, (torch.tensor([0, 2, 1]), torch.tensor([0.7, 0.9, 0.2]))), loss(pred, soft)
+    )
+
+
+def test_three_dimensional_predictions_with_broadcast_weights():
+    torch.manual_seed(0)
+    pred, target = torch.randn(2, 5, 3), (torch.rand(2, 5, 3) > 0.7).float()
+    loss = BalancedFocalLoss(reduction='sum')
+    expected = (balanced_focal_loss(pred, target) * torch.arange(5.0)[None, :, None]).sum()
+    for weight in (torch.arange(5.0).expand(2, 5), torch.arange(5.0).expand(2, 5)[..., None]):
+        torch.testing.assert_close(loss(pred, target, weight), expected)
+
+
+def test_is_built_from_a_config_with_mmdetections_argument():
+    loss = MODELS.build(dict(type='BalancedFocalLoss', use_sigmoid=True, gamma=1.5))
+    assert loss.use_sigmoid and loss.activation == 'sigmoid'
+    assert not MODELS.build(dict(type='BalancedFocalLoss', use_sigmoid=False)).use_sigmoid
+    assert not loss.state_dict()
+
+
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(gamma=-1), 'gamma'),
+        (dict(alpha=1.5), 'class_weight'),
+        (dict(alpha=[0.1, -0.2]), 'alpha'),
+        (dict(alpha=float('nan')), 'alpha'),
+        (dict(class_weight=[-1.0]), 'class_weight'),
+        (dict(activation='relu'), 'activation'),
+        (dict(alpha_mode='other'), 'alpha_mode'),
+        (dict(reduction='max'), 'reduction'),
+        (dict(use_sigmoid=True, activation='softmax'), 'contradicts'),
+    ],
+)
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        BalancedFocalLoss(**kwargs)
+
+
+@pytest.mark.parametrize(
+    'loss, target, weight, message',
+    [
+        (dict(), torch.tensor([0, 4]), None, 'labels must lie in 0..3, got 0..4'),
+        (dict(), torch.tensor([-1, 0]), None, 'labels must lie'),
+        (dict(), torch.tensor([0, 1, 2]), None, 'shape'),
+        (dict(), torch.zeros(2), None, 'integer'),
+        (dict(alpha=[0.1, 0.2]), torch.tensor([0, 1]), None, 'alpha has 2 values'),
+        (dict(class_weight=[1.0, 2.0]), torch.tensor([0, 1]), None, 'class_weight has 2'),
+        (dict(), torch.tensor([0, 1]), torch.ones(5), 'weight of shape'),
+    ],
+)
+def test_bad_calls(loss, target, weight, message):
+    with pytest.raises(ValueError, match=message):
+        BalancedFocalLoss(**loss)(torch.zeros(2, 3), target, weight)
