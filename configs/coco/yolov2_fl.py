@@ -4,3 +4,17 @@ _base_ = [
     '../_base_/schedules/schedule_160e.py',
     '../_base_/default_runtime.py',
 ]
+model = dict(
+    bbox_head=dict(
+        num_classes=80,
+        anchor_generator=dict(  # yolov2.cfg
+            anchors=[
+                (0.57273, 0.677385),
+                (1.87446, 2.06253),
+                (3.33843, 5.47434),
+                (7.88282, 3.52778),
+                (9.77052, 9.16828),
+            ]
+        ),
+    )
+)

@@ -10,6 +10,13 @@ from torch import nn
 
 import mmdet_yolo2fl  # noqa: F401
 
+WRAPPER = 'mmdet_yolo2fl.engine.optimizers.amp_optim_wrapper'
+
+
+@pytest.fixture(autouse=True)
+def _a_processor_with_bfloat16(monkeypatch):
+    monkeypatch.setattr(f'{WRAPPER}.has_fast_bfloat16', lambda: True)
+
 
 def network() -> nn.Module:
     torch.manual_seed(0)
@@ -113,3 +120,12 @@ def test_trains_and_resumes_with_channels_last(tmp_path):
     ]
     # Another precision, the same training.
     assert 0 < max(change) < 0.05
+
+
+@pytest.mark.parametrize('dtype, expected', [(None, torch.float32), ('bfloat16', torch.bfloat16)])
+def test_a_processor_that_emulates_bfloat16_stays_in_float32(monkeypatch, dtype, expected):
+    monkeypatch.setattr(f'{WRAPPER}.has_fast_bfloat16', lambda: False)
+    model = network()
+    wrapper = wrap(model, dtype=dtype)
+    with wrapper.optim_context(model):
+        assert model(batches(1)[0]).dtype == expected

@@ -68,3 +68,40 @@ def assign(boxes, truths, anchors, size, thresh=0.6, bias_match=True, ignored=()
         owner[slot] = number
         kind[slot] = 'pos'
     return owner, kind
+
+
+def losses(image, truths, labels, anchors, size, way, rescore=False, stride=32):
+    """Summed losses of one image, by term; ``image[j][i][a]`` are the raw 5 + C numbers.
+
+    ``way`` maps 'obj', 'cls', 'xy' and 'wh' to functions: obj(logit, target, is_positive),
+    cls(logits, label), xy(logit, target), wh(value, target). Coordinates weigh 2 - w*h.
+    """
+    height, width = size
+    cells = [(j, i, a) for j in range(height) for i in range(width) for a in range(len(anchors))]
+    boxes = [
+        [
+            [decode(image[j][i][a], i, j, anchors[a], stride) for a in range(len(anchors))]
+            for i in range(width)
+        ]
+        for j in range(height)
+    ]
+    owner, kind = assign(boxes, truths, anchors, size, stride=stride)
+    total = dict(obj=0.0, cls=0.0, xy=0.0, wh=0.0)
+    for j, i, a in cells:
+        raw = image[j][i][a]
+        if kind[j, i, a] == 'neg':
+            total['obj'] += way['obj'](raw[4], 0.0, False)
+        if kind[j, i, a] != 'pos':
+            continue
+        truth = truths[owner[j, i, a]]
+        target = iou(boxes[j][i][a], truth) if rescore else 1.0
+        total['obj'] += way['obj'](raw[4], target, True)
+        total['cls'] += way['cls'](raw[5:], labels[owner[j, i, a]])
+        w, h = truth[2] - truth[0], truth[3] - truth[1]
+        scale = 2 - w * h / (width * stride * height * stride)
+        x = (truth[0] + truth[2]) / 2 / stride - i
+        y = (truth[1] + truth[3]) / 2 / stride - j
+        total['xy'] += scale * (way['xy'](raw[0], x) + way['xy'](raw[1], y))
+        tw, th = math.log(w / stride / anchors[a][0]), math.log(h / stride / anchors[a][1])
+        total['wh'] += scale * (way['wh'](raw[2], tw) + way['wh'](raw[3], th))
+    return total, len(owner)

@@ -7,6 +7,16 @@ model = dict(
         std=[255.0, 255.0, 255.0],
         bgr_to_rgb=True,
         pad_size_divisor=32,
+        # Multi-scale training: another size every 10 batches (YOLO9000, section 2). A config for
+        # one size sets this to None.
+        batch_augments=[
+            dict(
+                type='BatchSyncRandomResize',
+                random_size_range=(320, 608),
+                size_divisor=32,
+                interval=10,
+            )
+        ],
     ),
     backbone=dict(type='Darknet19', out_indices=(4, 5)),
     neck=dict(

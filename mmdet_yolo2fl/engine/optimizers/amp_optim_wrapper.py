@@ -1,10 +1,21 @@
 """Mixed precision on a processor as on an accelerator."""
 
+import logging
+from contextlib import contextmanager
+
 import torch
 from mmdet.registry import OPTIM_WRAPPERS
+from mmengine import print_log
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from torch import nn
 from torch.amp import GradScaler
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether the CPU multiplies in bfloat16 (AVX512-BF16 or AMX) instead of emulating it."""
+    tests = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')  # not in every PyTorch
+    return any(getattr(torch.cpu, test, bool)() for test in tests)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -13,14 +24,16 @@ class YOLOV2AmpOptimWrapper(AmpOptimWrapper):
 
     On an accelerator it is ``AmpOptimWrapper`` itself: float16 with a gradient scaler by
     default. On a CPU the forward pass runs under bfloat16 autocast, whose exponent range is
-    float32's, so that no scaler is needed; it pays off with AVX512-BF16 or AMX. Weights,
-    gradients and optimizer state stay float32, and a run may go on on the other device.
+    float32's, so that no scaler is needed. A CPU without AVX512-BF16 or AMX would only emulate
+    bfloat16, which is slower than float32: unless ``dtype`` asks for it by name, such a run stays
+    in float32 and says so. Weights, gradients and optimizer state are float32 in any case, and a
+    run may go on on the other device.
 
     Args:
         loss_scale (str | float | dict): As ``AmpOptimWrapper`` has it; unused on a CPU.
             Defaults to 'dynamic'.
         dtype (str | torch.dtype, optional): The type to compute in. Defaults to None: float16
-            on an accelerator, bfloat16 on a CPU.
+            on an accelerator, bfloat16 on a CPU that computes in it.
         use_fsdp (bool): As ``AmpOptimWrapper`` has it; unused on a CPU. Defaults to False.
         **kwargs: ``optimizer``, ``accumulative_counts`` and ``clip_grad`` of ``OptimWrapper``.
 
@@ -45,9 +58,31 @@ class YOLOV2AmpOptimWrapper(AmpOptimWrapper):
             )
         OptimWrapper.__init__(self, **kwargs)
         self.cast_dtype = torch.bfloat16
+        self._autocast = dtype is not None or has_fast_bfloat16()
+        if not self._autocast:
+            print_log(
+                'This processor has neither AVX512-BF16 nor AMX: training in float32, which is '
+                "faster here. To train in bfloat16 all the same, set optim_wrapper.dtype='bfloat16'.",
+                logger='current',
+                level=logging.WARNING,
+            )
         # Switched off, a scaler passes losses, gradients and steps through unchanged.
         self.loss_scaler = GradScaler('cpu', enabled=False)
         self._scale_update_param = None
+
+    @contextmanager
+    def optim_context(self, model: nn.Module):
+        """Enter autocast, and what ``OptimWrapper`` does under gradient accumulation.
+
+        Args:
+            model (nn.Module): The model to train.
+        """
+        if getattr(self, '_autocast', True):
+            context = super().optim_context(model)
+        else:
+            context = OptimWrapper.optim_context(self, model)
+        with context:
+            yield
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Load the state of optimizer and scaler, wherever it was saved.

@@ -1,0 +1,38 @@
+# YOLOv2 with focal loss on the embedded street scenes: `make demo`.
+# Three eighths as wide as Darknet-19 and at one size, so that two CPU cores need minutes.
+_base_ = [
+    './_base_/models/yolov2_fl.py',
+    './_base_/datasets/tiny_traffic.py',
+    './_base_/schedules/schedule_from_scratch.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(batch_augments=None),
+    backbone=dict(widen_factor=0.375),
+    neck=dict(in_channels=(192, 384), out_channels=384, passthrough_channels=32),
+    bbox_head=dict(
+        num_classes=4,
+        in_channels=512,
+        feat_channels=384,
+        # tools/cluster_anchors.py configs/yolov2_fl.py
+        anchor_generator=dict(
+            anchors=[(1.07, 0.79), (2.0, 1.21), (1.18, 3.07), (3.06, 2.11), (4.72, 3.07)]
+        ),
+    ),
+)
+max_epochs = 10
+train_cfg = dict(max_epochs=max_epochs, val_interval=5)
+optim_wrapper = dict(type='YOLOV2AmpOptimWrapper', optimizer=dict(lr=0.002))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        eta_min=1e-5,
+        convert_to_iter_based=True,
+    ),
+]
+custom_hooks = _base_.custom_hooks + [dict(type='ChannelsLastHook')]

@@ -1,0 +1,457 @@
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
+
+import mmdet_yolo2fl  # noqa: F401
+
+from ..conftest import instances
+from . import oracle
+
+ANCHORS = ((1.0, 1.0), (2.0, 3.0), (3.0, 2.0))
+C, H, W = 4, 3, 5
+FOCAL = dict(type='BalancedFocalLoss', gamma=2.0, alpha=0.25)
+CROSS_ENTROPY = dict(type='CrossEntropyLoss', use_sigmoid=True)
+SQUARED = dict(type='MSELoss', loss_weight=0.5)
+DARKNET = dict(
+    loss_obj=SQUARED,
+    loss_cls=dict(type='CrossEntropyLoss'),
+    loss_xy=SQUARED,
+    loss_wh=SQUARED,
+    object_scale=5.0,
+    rescore=True,
+    normalizer='batch',
+    prior_prob=None,
+)
+JOINT = dict(loss_obj=None, loss_cls=FOCAL)
+
+
+def build(**kwargs):
+    cfg = dict(
+        type='YOLOV2Head',
+        num_classes=C,
+        in_channels=8,
+        feat_channels=8,
+        anchor_generator=dict(type='YOLOV2AnchorGenerator', anchors=ANCHORS),
+        test_cfg=dict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.45), max_per_img=100),
+    )
+    head = MODELS.build(deepcopy(cfg | kwargs))
+    head.init_weights()
+    return head
+
+
+def random_map(batch=2, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, 3 * (5 + C), H, W, generator=generator, dtype=dtype) * 0.7
+
+
+def metas(batch=2, **extra):
+    size = (H * 32, W * 32)
+    meta = dict(batch_input_shape=size, img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
+    return [dict(meta, **extra) for _ in range(batch)]
+
+
+# The third falls on the first one's slot and wins it: four matches.
+TRUTHS = [
+    instances(
+        [[10, 10, 50, 40], [64, 20, 150, 90], [12, 12, 48, 42], [100, 64, 160, 96]], [0, 3, 2, 1]
+    ),
+    instances([[30, 5, 70, 95]], [2]),
+]
+MATCHES = 4
+
+
+def focal(z, positive):
+    p = oracle.sigmoid(z)
+    pt, alpha = (p, 0.25) if positive else (1 - p, 0.75)
+    return -alpha * (1 - pt) ** 2 * math.log(pt)
+
+
+def bce(z, y):
+    p = oracle.sigmoid(z)
+    return -y * math.log(p) - (1 - y) * math.log(1 - p)
+
+
+def softmax_ce(logits, label):
+    return math.log(sum(math.exp(z - logits[label]) for z in logits))
+
+
+def halved_square(z, y):
+    return (z - y) ** 2 / 2
+
+
+def by_oracle(pred, way, rescore):
+    raw = pred.reshape(len(pred), 3, 5 + C, H, W).permute(0, 3, 4, 1, 2).tolist()
+    total, matches = dict(obj=0.0, cls=0.0, xy=0.0, wh=0.0), 0
+    for image, truth in zip(raw, TRUTHS):
+        terms, count = oracle.losses(
+            image, truth.bboxes.tolist(), truth.labels.tolist(), ANCHORS, (H, W), way, rescore
+        )
+        total = {key: total[key] + terms[key] for key in total}
+        matches += count
+    return total, matches
+
+
+def test_focal_way_equals_plain_loops():
+    pred = random_map()
+    losses = build(loss_obj=FOCAL).loss_by_feat((pred,), TRUTHS, metas())
+    way = dict(
+        obj=lambda z, y, positive: focal(z, positive),
+        cls=softmax_ce,
+        xy=bce,
+        wh=halved_square,
+    )
+    expected, matches = by_oracle(pred, way, rescore=False)
+    assert losses['num_pos'] == matches == MATCHES
+    for key, value in expected.items():
+        assert losses[f'loss_{key}'].item() == pytest.approx(value / matches, rel=1e-6), key
+
+
+def test_darknet_way_equals_plain_loops():
+    pred = random_map(seed=1)
+    losses = build(**DARKNET).loss_by_feat(pred, TRUTHS, metas())
+    way = dict(
+        obj=lambda z, y, positive: (5 if positive else 1) * halved_square(oracle.sigmoid(z), y),
+        cls=softmax_ce,
+        xy=lambda z, y: halved_square(oracle.sigmoid(z), y),
+        wh=halved_square,
+    )
+    expected, _ = by_oracle(pred, way, rescore=True)
+    for key, value in expected.items():
+        assert losses[f'loss_{key}'].item() == pytest.approx(value / 2, rel=1e-6), key
+
+
+@pytest.mark.parametrize('rescore', [False, True])
+def test_joint_way_is_focal_loss_on_every_class_of_every_slot(rescore):
+    from mmdet.models.losses import FocalLoss
+
+    pred = random_map(seed=2)
+    head = build(**JOINT, rescore=rescore)
+    losses = head.loss_by_feat((pred,), TRUTHS, metas())
+    assert 'loss_obj' not in losses
+    raw = pred.reshape(2, 3, 5 + C, H, W).permute(0, 3, 4, 1, 2)
+    target = torch.zeros(2, H, W, 3, C, dtype=torch.float64)
+    weight = torch.zeros(2, H, W, 3, 1, dtype=torch.float64)
+    for b, truth in enumerate(TRUTHS):
+        boxes = [
+            [[oracle.decode(raw[b, j, i, a].tolist(), i, j, ANCHORS[a]) for a in range(3)] for i in range(W)]
+            for j in range(H)
+        ]
+        owner, kind = oracle.assign(boxes, truth.bboxes.tolist(), ANCHORS, (H, W))
+        for slot, number in owner.items():
+            j, i, a = slot
+            iou = oracle.iou(boxes[j][i][a], truth.bboxes[number].tolist())
+            target[b, j, i, a, truth.labels[number]] = iou if rescore else 1.0
+        for slot, what in kind.items():
+            weight[(b, *slot)] = what != 'ignore'
+    expected = FocalLoss()(
+        raw[..., 5:].reshape(-1, C), target.view(-1, C), weight.view(-1, 1), avg_factor=MATCHES
+    )
+    assert losses['loss_cls'].item() == pytest.approx(expected.item(), rel=1e-6)
+    # the objectness channel is there and takes no part
+    pred.requires_grad_()
+    sum(head.loss_by_feat(pred, TRUTHS, metas())[k] for k in ('loss_cls', 'loss_xy')).backward()
+    assert (pred.grad.view(2, 3, 5 + C, H, W)[:, :, 4] == 0).all()
+
+
+LOSSES = {
+    'loss_obj': [
+        CROSS_ENTROPY,
+        dict(type='MSELoss'),
+        dict(type='SmoothL1Loss'),
+        dict(type='FocalLoss'),
+        dict(type='QualityFocalLoss'),
+        FOCAL,
+        dict(FOCAL, activation='none'),
+    ],
+    'loss_cls': [
+        CROSS_ENTROPY,
+        dict(type='CrossEntropyLoss'),
+        dict(type='MSELoss'),
+        dict(type='SmoothL1Loss'),
+        dict(type='FocalLoss'),
+        dict(type='QualityFocalLoss'),
+        FOCAL,
+        dict(FOCAL, use_sigmoid=False),
+    ],
+    'loss_xy': [CROSS_ENTROPY, dict(type='MSELoss'), dict(type='SmoothL1Loss'), FOCAL],
+    'loss_wh': [dict(type='MSELoss'), dict(type='SmoothL1Loss'), dict(type='L1Loss')],
+    'loss_bbox': [dict(type='GIoULoss'), dict(type='CIoULoss'), dict(type='IoULoss')],
+}
+CHANNELS = dict(
+    loss_obj=slice(4, 5),
+    loss_cls=slice(5, None),
+    loss_xy=slice(0, 2),
+    loss_wh=slice(2, 4),
+    loss_bbox=slice(0, 4),
+)
+
+
+@pytest.mark.parametrize(
+    'slot, loss', [(slot, loss) for slot, losses in LOSSES.items() for loss in losses]
+)
+def test_losses_of_mmdetection_fit_their_slots(slot, loss):
+    extra = dict(loss_xy=None, loss_wh=None) if slot == 'loss_bbox' else {}
+    head = build(**{slot: loss}, **extra)
+    assert not extra or head.loss_xy is None
+    pred = random_map(dtype=torch.float32).requires_grad_()
+    value = head.loss_by_feat((pred,), TRUTHS, metas())[slot]
+    assert value.shape == () and value > 0
+    value.backward()
+    grad = pred.grad.view(2, 3, 5 + C, H, W)
+    assert grad.isfinite().all()
+    assert (grad[:, :, CHANNELS[slot]] != 0).any()
+    rest = torch.ones(5 + C, dtype=bool)
+    rest[CHANNELS[slot]] = False
+    assert (grad[:, :, rest] == 0).all()  # a term moves its own channels only
+
+
+def test_a_loss_on_logits_and_one_on_probabilities_agree():
+    pred = random_map(dtype=torch.float32)
+    on_logits = build(loss_obj=FOCAL).loss_by_feat(pred, TRUTHS, metas())
+    on_probabilities = build(loss_obj=dict(FOCAL, activation='none'))
+    assert on_probabilities.loss_by_feat(pred, TRUTHS, metas())['loss_obj'].item() == pytest.approx(
+        on_logits['loss_obj'].item(), rel=1e-5
+    )
+
+
+def test_normalizers_divide_the_same_sums():
+    pred = random_map()
+    by = {
+        name: build(normalizer=name).loss_by_feat(pred, TRUTHS, metas())
+        for name in ('num_pos', 'batch', 'none')
+    }
+    for key in ('loss_obj', 'loss_cls', 'loss_xy', 'loss_wh'):
+        total = by['none'][key].item()
+        assert by['num_pos'][key].item() == pytest.approx(total / MATCHES, rel=1e-6)
+        assert by['batch'][key].item() == pytest.approx(total / 2, rel=1e-6)
+
+
+def test_a_batch_is_the_sum_of_its_images():
+    pred, head = random_map(), build(normalizer='none')
+    whole = head.loss_by_feat(pred, TRUTHS, metas())
+    parts = [head.loss_by_feat(pred[i : i + 1], TRUTHS[i : i + 1], metas(1)) for i in range(2)]
+    for key in ('loss_obj', 'loss_cls', 'loss_xy', 'loss_wh', 'num_pos'):
+        torch.testing.assert_close(whole[key], parts[0][key] + parts[1][key])
+
+
+@pytest.mark.parametrize('way', [{}, DARKNET, JOINT, dict(loss_bbox=dict(type='CIoULoss'))])
+def test_images_without_objects(way):
+    head, pred = build(**way), random_map(dtype=torch.float32).requires_grad_()
+    losses = head.loss_by_feat((pred,), [instances([]), instances([])], metas())
+    sum(value for key, value in losses.items() if 'loss' in key).backward()
+    assert pred.grad.isfinite().all()
+    score = losses['loss_cls' if 'loss_obj' not in losses else 'loss_obj']
+    assert score > 0
+    assert all(losses[key] == 0 for key in ('loss_xy', 'loss_wh', 'num_pos', 'avg_iou'))
+
+
+def test_boxes_that_cannot_be_learned_are_counted_and_change_nothing():
+    pred, head = random_map(), build()
+    nan = float('nan')
+    bad = instances(
+        [[10, 10, 10, 40], [-90, 10, -20, 40], [nan, 0, 10, 10], [5, 5, 500, 500]], [0, 1, 2, 3]
+    )
+    with_bad = [InstanceData.cat([TRUTHS[0], bad]), TRUTHS[1]]
+    expected = head.loss_by_feat(pred, TRUTHS, metas())
+    losses = head.loss_by_feat(pred, with_bad, metas())
+    assert losses['num_skipped'] == 4 and expected['num_skipped'] == 0
+    for key in expected:
+        if key != 'num_skipped':
+            torch.testing.assert_close(losses[key], expected[key])
+
+
+def test_ignored_truths_make_neither_positives_nor_negatives():
+    head, pred = build(normalizer='none'), random_map().requires_grad_()
+    crowd = [instances([[0, 0, W * 32, H * 32]]), instances([])]
+    losses = head.loss_by_feat(pred, [instances([]), instances([])], metas(), crowd)
+    losses['loss_obj'].backward()
+    objectness = pred.grad.view(2, 3, 5 + C, H, W)[:, :, 4]
+    boxes = head._decode(*head._flatten(pred, metas())[:2])[0]
+    clipped = boxes.clamp(min=0).minimum(boxes.new_tensor([W * 32, H * 32] * 2))
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    mostly_inside = (clipped[:, 2:] - clipped[:, :2]).prod(-1) / area > 0.5
+    responsible = objectness[0].permute(1, 2, 0).flatten() == 0
+    # besides these, the one slot that would be responsible for the crowd's box
+    assert responsible[mostly_inside].all() and responsible.sum() - mostly_inside.sum() <= 1
+    assert (objectness[1] != 0).all()
+    assert losses['num_pos'] == 0
+
+
+@pytest.mark.parametrize('way, channels', [({}, slice(4, 5)), (JOINT, slice(5, None))])
+def test_prior_of_the_score_bias(way, channels):
+    head = build(**way, prior_prob=0.01)
+    bias = head.conv_pred.bias.view(3, 5 + C)
+    torch.testing.assert_close(
+        bias[:, channels].sigmoid(), torch.full_like(bias[:, channels], 0.01)
+    )
+    bias.data[:, channels] = 0
+    assert (bias == 0).all()
+    assert (build(**way, prior_prob=None).conv_pred.bias == 0).all()
+
+
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(num_classes=0), 'num_classes must be at least 1'),
+        (dict(normalizer='anchors'), "normalizer must be one of .* got 'anchors'"),
+        (dict(prior_prob=1.0), 'prior_prob'),
+        (dict(loss_wh=None), 'give loss_xy and loss_wh, or loss_bbox'),
+        (dict(loss_obj=None), 'must be a sigmoid loss'),
+        (
+            dict(
+                anchor_generator=dict(
+                    type='YOLOAnchorGenerator', strides=[32, 16], base_sizes=[[(8, 8)], [(4, 4)]]
+                )
+            ),
+            'one feature map.*2 levels',
+        ),
+        (
+            dict(anchor_generator=dict(type='YOLOV2AnchorGenerator', anchors=[(116, 90)])),
+            'Anchors are in cells, not pixels',
+        ),
+        (
+            dict(
+                anchor_generator=dict(
+                    type='YOLOV2AnchorGenerator', anchors=ANCHORS, stride=(32, 16)
+                )
+            ),
+            'square grid cells',
+        ),
+    ],
+)
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build(**kwargs)
+
+
+@pytest.mark.parametrize('label', [-1, C])
+def test_a_label_out_of_range_is_refused(label):
+    with pytest.raises(ValueError, match=r'labels must lie in 0\.\.3.*num_classes'):
+        build().loss_by_feat(random_map(1), [instances([[0, 0, 40, 40]], [label])], metas(1))
+
+
+def test_anchors_of_another_stride_than_the_map_are_refused():
+    generator = dict(type='YOLOV2AnchorGenerator', anchors=ANCHORS, stride=16)
+    with pytest.raises(ValueError, match='map of 3x5 cells.*96x160 pixels.*stride 16'):
+        build(anchor_generator=generator).loss_by_feat(random_map(), TRUTHS, metas())
+
+
+def quiet_map():
+    """No object anywhere: all scores near 0."""
+    pred = torch.zeros(1, 3, 5 + C, H, W)
+    pred[:, :, 4:] = -20
+    return pred
+
+
+def one_object(pred, i, j, a, label, objectness=4.0):
+    """A box of exactly the anchor's size in the middle of a cell."""
+    pred[0, a, :4, j, i] = 0
+    pred[0, a, 4, j, i] = objectness
+    pred[0, a, 5 + label, j, i] = 20
+
+
+def test_prediction_of_a_known_box():
+    pred = quiet_map()
+    one_object(pred, i=3, j=1, a=1, label=2)
+    (result,) = build().predict_by_feat((pred.flatten(1, 2),), metas(1))
+    # anchor (2, 3) around the cell's middle (112, 48), cut off at the border above and below
+    torch.testing.assert_close(result.bboxes, torch.tensor([[80.0, 0.0, 144.0, 96.0]]))
+    assert result.labels.tolist() == [2]
+    assert result.scores.item() == pytest.approx(oracle.sigmoid(4.0))
+
+
+def test_prediction_in_pixels_of_the_original_image():
+    pred = quiet_map()
+    one_object(pred, i=3, j=1, a=0, label=2)
+    meta = metas(1, scale_factor=(0.5, 2.0), ori_shape=(H * 16, W * 64))
+    (result,) = build().predict_by_feat((pred.flatten(1, 2),), meta, rescale=True)
+    torch.testing.assert_close(result.bboxes, torch.tensor([[192.0, 16.0, 256.0, 32.0]]))
+
+
+def test_suppression_is_within_a_class():
+    pred = quiet_map()
+    one_object(pred, i=2, j=1, a=1, label=0, objectness=4.0)
+    one_object(pred, i=2, j=1, a=2, label=0, objectness=2.0)  # overlaps by 0.5
+    (result,) = build().predict_by_feat((pred.flatten(1, 2),), metas(1))
+    assert result.labels.tolist() == [0]
+    one_object(pred, i=2, j=1, a=2, label=3, objectness=2.0)
+    pred[0, 2, 5, 1, 2] = -20
+    (result,) = build().predict_by_feat((pred.flatten(1, 2),), metas(1))
+    assert result.labels.tolist() == [0, 3]
+
+
+def test_without_suppression_thresholds_and_limits_hold():
+    pred = quiet_map()
+    for i, objectness in enumerate((4.0, 3.0, 2.0, -2.0)):
+        one_object(pred, i=i, j=1, a=0, label=i, objectness=objectness)
+    head = build()
+    cfg = dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.5), max_per_img=2)
+    (result,) = head.predict_by_feat((pred.flatten(1, 2),), metas(1), cfg=cfg)
+    assert result.labels.tolist() == [0, 1]
+    (result,) = head.predict_by_feat((pred.flatten(1, 2),), metas(1), with_nms=False)
+    assert result.labels.tolist() == [0, 1, 2, 3]
+    (result,) = head.predict_by_feat(
+        (pred.flatten(1, 2),), metas(1), cfg=dict(nms_pre=3), with_nms=False
+    )
+    assert result.labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize('way', [{}, DARKNET, JOINT, dict(loss_cls=CROSS_ENTROPY)])
+def test_scores_and_batches(way):
+    head, pred = build(**way), random_map(3, dtype=torch.float32)
+    raw = pred.view(3, 3, 5 + C, H, W)
+    objectness, classes = raw[:, :, 4:5].sigmoid(), raw[:, :, 5:]
+    expected = objectness * classes.softmax(2)
+    if way is JOINT:
+        expected = classes.sigmoid()
+    elif way.get('loss_cls') is CROSS_ENTROPY:
+        expected = objectness * classes.sigmoid()
+    cfg = dict(score_thr=-1, nms_pre=-1)
+    results = head.predict_by_feat(pred, metas(3), cfg=cfg, with_nms=False)
+    for image, result in enumerate(results):
+        wanted = expected[image].flatten().sort(descending=True).values
+        torch.testing.assert_close(result.scores, wanted)
+        (alone,) = head.predict_by_feat(pred[image : image + 1], metas(1), cfg=cfg, with_nms=False)
+        torch.testing.assert_close(alone.bboxes, result.bboxes)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_maps_give_float32_losses(dtype):
+    head, pred = build(), random_map(dtype=dtype).requires_grad_()
+    losses = head.loss_by_feat((pred,), TRUTHS, metas())
+    assert all(value.dtype == torch.float32 for value in losses.values())
+    sum(value for key, value in losses.items() if 'loss' in key).backward()
+    assert pred.grad.isfinite().all() and pred.grad.dtype == dtype
+
+
+@pytest.mark.parametrize('way', [{}, DARKNET, JOINT, dict(loss_bbox=dict(type='CIoULoss'))])
+@pytest.mark.parametrize('scale', [100.0, 1e4])
+def test_finite_for_wild_maps(way, scale):
+    head = build(**way)
+    pred = (random_map(dtype=torch.float32) * scale).requires_grad_()
+    losses = head.loss_by_feat((pred,), TRUTHS, metas())
+    sum(value for key, value in losses.items() if 'loss' in key).backward()
+    assert all(value.isfinite() for value in losses.values())
+    assert pred.grad.isfinite().all()
+    for result in head.predict_by_feat(pred.detach(), metas()):
+        assert result.bboxes.isfinite().all()
+
+
+@pytest.mark.cuda
+def test_training_does_not_wait_for_the_gpu():
+    head = build().cuda()
+    pred = random_map(dtype=torch.float32).cuda().requires_grad_()
+    truths = [truth.cuda() for truth in TRUTHS]
+    head.loss_by_feat(pred, truths, metas())  # makes the priors
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        losses = head.loss_by_feat(pred, truths, metas())
+        sum(value for key, value in losses.items() if 'loss' in key).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert pred.grad.isfinite().all()
