@@ -266,7 +266,7 @@ def test_boxes_that_cannot_be_learned_are_counted_and_change_nothing():
 
 def test_ignored_truths_make_neither_positives_nor_negatives():
     head, pred = build(normalizer='none'), random_map().requires_grad_()
-    crowd = [instances([[0, 0, W * 32, H * 32]]), instances([])]
+    crowd = [instances([[0, 0, W * 32, H * 32]]), None]
     losses = head.loss_by_feat(pred, [instances([]), instances([])], metas(), crowd)
     losses['loss_obj'].backward()
     objectness = pred.grad.view(2, 3, 5 + C, H, W)[:, :, 4]

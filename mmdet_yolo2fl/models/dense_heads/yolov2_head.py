@@ -250,8 +250,12 @@ class YOLOV2Head(BaseDenseHead):
         gt_labels = _pad([gt.labels for gt in batch_gt_instances])[0]
         check_labels(gt_labels, self.num_classes, 'YOLOV2Head')
         ignored = (None, None)
-        if batch_gt_instances_ignore is not None and any(map(len, batch_gt_instances_ignore)):
-            ignored = _pad([gt.bboxes for gt in batch_gt_instances_ignore])
+        # MMDetection passes None for an image without the field.
+        if any(gt is not None and len(gt) for gt in batch_gt_instances_ignore or ()):
+            none = gt_bboxes.new_zeros(0, 4)
+            ignored = _pad(
+                [none if gt is None else gt.bboxes for gt in batch_gt_instances_ignore]
+            )
 
         anchors = priors[: self.num_anchors, 2:] - priors[: self.num_anchors, :2]
         assigned = self.assigner.assign(

@@ -1,0 +1,30 @@
+# `make` alone prints what there is. Everything is installed into .venv in this folder.
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+VENV_PYTHON := .venv/Scripts/python.exe
+else
+VENV_PYTHON := .venv/bin/python
+endif
+
+.PHONY: help env demo test lint
+
+help:
+	@echo "make demo   train and evaluate YOLOv2 with focal loss on the embedded street scenes"
+	@echo "make test   run the tests"
+	@echo "make env    only prepare .venv (the others do it by themselves)"
+	@echo "make lint   ruff, check and format"
+	@echo ""
+	@echo "The first of them compiles MMCV's ops: 10 to 40 minutes, once per machine."
+
+env:
+	@$(PYTHON) tools/prepare.py
+
+demo: env
+	@$(VENV_PYTHON) tools/demo.py
+
+test: env
+	@$(VENV_PYTHON) -m pytest -q
+
+lint: env
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .

@@ -1,0 +1,102 @@
+"""Checkpoints are pickles, and a pickle may run anything: they are looked through before use."""
+
+import logging
+import os
+import pickle
+import re
+from pathlib import Path
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine import print_log
+from mmengine.logging import HistoryBuffer
+from mmengine.utils import digit_version
+from numpy.dtypes import Float32DType, Float64DType, Int32DType, Int64DType
+
+
+def _history_buffer_method(owner: type, name: str):
+    """What ``getattr`` is needed for in a checkpoint: ``HistoryBuffer``'s statistics."""
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise pickle.UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
+    return getattr(owner, name)
+
+
+def _safe_globals() -> list[tuple]:
+    """What MMEngine's own checkpoints contain besides tensors, with the names they go by."""
+    # NumPy 2 has renamed its core; a checkpoint may come from either.
+    multiarray = getattr(np, '_core', None) or np.core
+    functions = [
+        (getattr(multiarray.multiarray, name), f'numpy.{core}.multiarray.{name}')
+        for core in ('core', '_core')
+        for name in ('_reconstruct', 'scalar')
+    ]
+    classes = [HistoryBuffer, np.ndarray, np.dtype, slice]
+    classes += [Float32DType, Float64DType, Int32DType, Int64DType]
+    return [
+        (_history_buffer_method, '__builtin__.getattr'),
+        (_history_buffer_method, 'builtins.getattr'),
+        *functions,
+        *((cls, f'{cls.__module__}.{cls.__qualname__}') for cls in classes),
+    ]
+
+
+def load_only_weights() -> None:
+    """Let ``torch.load`` of this process refuse every checkpoint that could run code.
+
+    It covers what :func:`verify_checkpoint` does not see, such as the pretrained weights of a
+    backbone's ``init_cfg``: where MMEngine would unpickle a file that it could not load safely,
+    PyTorch stops it (``TORCH_FORCE_WEIGHTS_ONLY_LOAD``). Whoever wants PyTorch's opposite,
+    ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``, has set it and keeps it.
+    """
+    if _can_verify() and 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' not in os.environ:
+        torch.serialization.add_safe_globals(_safe_globals())
+        os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+
+
+def verify_checkpoint(path: str | Path) -> Path:
+    """Look through a checkpoint before anything unpickles it.
+
+    It must consist of tensors, plain Python values and what MMEngine's runner adds to them (the
+    logged numbers). Nothing of it is run. PyTorch older than 2.6 cannot tell: there a warning
+    says so.
+
+    Args:
+        path (str | Path): A file, or an ``http(s)://`` address, which is downloaded to the folder
+            where MMEngine too looks for its downloads.
+
+    Returns:
+        Path: The file that was verified: load this one.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it contains anything else, is damaged, or is no checkpoint.
+    """
+    path = _local_file(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist')
+    if not _can_verify():
+        print_log(
+            f'PyTorch {torch.__version__} cannot look through {path} before it unpickles it '
+            '(2.6 and later can). Load only checkpoints whose maker you trust.',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return path
+    try:
+        with open(path, 'rb') as file:
+            mmap = file.read(4) == b'PK\x03\x04'
+        with torch.serialization.safe_globals(_safe_globals()):
+            content = torch.load(str(path), map_location='cpu', weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        found = re.search(r'GLOBAL (\S+)', str(error))
+        what = found.group(1) if found else 'what PyTorch does not take for weights'
+        raise ValueError(
+            f'Checkpoint {path}: not loaded. It holds {what}, besides weights, and could run code '
+            'of its author.'
+        ) from error
+    except Exception as error:  # in a damaged file the reader may stumble over anything
+        detail = ' '.join(str(error).split())[:100]
+        raise ValueError(
+            f'Checkpoint {path}: damaged, or no checkpoint ({type(error).__name__}: {detail})'
+        ) from error

@@ -1,0 +1,269 @@
+"""Prepares .venv in this checkout: PyTorch, MMCV with its compiled ops, MMDetection, the package.
+
+Needs Python 3.10 or later, and a C++ compiler unless a wheel of MMCV is at hand. Does nothing
+twice: a second run only looks whether everything still works, and repairs what does not.
+
+Environment variables:
+  TORCH       what to install as PyTorch, in pip's words: 'torch==2.13.0' (the default),
+              'torch==2.11.0 --index-url https://download.pytorch.org/whl/cu128'
+  FORCE_CUDA  1: compile MMCV's ops for CUDA although no GPU is to be seen (needs nvcc)
+  MAX_JOBS    how many compilers run at once (default: one per core; each takes about 1 GB)
+"""
+
+import argparse
+import contextlib
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCH = 'torch==2.13.0'
+CPU_INDEX = 'https://download.pytorch.org/whl/cpu'
+# setuptools 81 lost pkg_resources, which mmcv's setup.py imports; the rest speeds up compiling.
+BUILD_TOOLS = ['setuptools<81', 'wheel', 'ninja', 'psutil', 'numpy']
+MMCV = 'onedl-mmcv==2.3.6'
+# OpenCV 5 has lost the reader of Darknet's files.
+OPENCV = ['opencv-python<5', 'opencv-python-headless<5']
+MMDET = ['onedl-mmdetection==3.5.1', 'onedl-mmengine==0.10.12']
+# Runs an op rather than only importing it: a build without ops, or for another PyTorch, shows
+# itself here. On a GPU the op must have been compiled for it.
+PROBE = """
+import torch
+from mmcv.ops import nms
+boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.], [20., 20., 30., 30.]])
+scores = torch.tensor([.9, .8, .7])
+for device in ['cpu'] + ['cuda'] * torch.cuda.is_available():
+    assert nms(boxes.to(device), scores.to(device), 0.5)[1].tolist() == [0, 2]
+"""
+# MMDetection and the package; its own check_environment() explains what it finds.
+PROBE_ALL = PROBE + 'import mmdet, pytest, mmdet_yolo2fl\n'
+
+
+class PrepareError(Exception):
+    """A step failed; the message says which, and what to do."""
+
+
+class Environment:
+    """A virtual environment and the log of what is done to it.
+
+    Args:
+        folder (Path): Of the virtual environment.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        binaries = 'Scripts' if os.name == 'nt' else 'bin'
+        self.python = folder / binaries / ('python.exe' if os.name == 'nt' else 'python')
+        self.log = folder / 'prepare.log'
+        self.stamp = folder / 'prepare.stamp'
+
+    def run(self, what, *arguments):
+        """Run the environment's Python, its output going to the log; say how long it takes.
+
+        Raises:
+            PrepareError: If it fails, with the end of its output.
+        """
+        start, said = time.monotonic(), 0
+        print(f'- {what} ...', flush=True)
+        with self.log.open('a', encoding='utf-8') as log:
+            log.write(f'\n$ python {shlex.join(arguments)}\n')
+            log.flush()
+            offset = log.tell()
+            process = subprocess.Popen(
+                [str(self.python), *arguments], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+            )
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=1)
+                    break
+                minutes = int((time.monotonic() - start) / 60)
+                if minutes > said:
+                    said = minutes
+                    print(f'  ... still at it after {minutes} min', flush=True)
+        seconds = time.monotonic() - start
+        if process.returncode:
+            with self.log.open('rb') as log:
+                log.seek(offset)
+                lines = log.read().decode('utf-8', 'replace').splitlines()
+            raise PrepareError(
+                '\n'.join(lines[-25:])
+                + f'\n\n{what}: failed after {seconds:.0f} s. All of its output: {self.log}'
+            )
+        print(f'  done in {seconds:.0f} s', flush=True)
+
+    def pip(self, what, *arguments):
+        self.run(what, '-m', 'pip', 'install', *arguments)
+
+    def works(self, code):
+        """Whether the environment's Python runs ``code``; if not, the log tells why."""
+        if not self.python.exists():
+            return False
+        # Not in the checkout: its folders must not shadow what is installed.
+        result = subprocess.run(
+            [str(self.python), '-c', code], cwd=self.folder, capture_output=True, text=True
+        )
+        if result.returncode:
+            with self.log.open('a', encoding='utf-8') as log:
+                log.write(f'\nprobe failed:\n{result.stderr}\n')
+        return result.returncode == 0
+
+
+def wanted():
+    """A digest of all that decides what is installed."""
+    parts = [platform.python_version(), platform.machine(), str(ROOT), *torch_arguments(False)]
+    parts += [MMCV, *BUILD_TOOLS, *OPENCV, *MMDET, (ROOT / 'pyproject.toml').read_text('utf-8')]
+    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
+
+
+def torch_arguments(look=True):
+    """What pip gets to install PyTorch.
+
+    Plain pip takes gigabytes of CUDA libraries on Linux. Without an NVIDIA driver the CPU build
+    is wanted, from PyTorch's own index if that can be reached.
+    """
+    if os.environ.get('TORCH'):
+        return shlex.split(os.environ['TORCH'])
+    if look and sys.platform == 'linux' and not shutil.which('nvidia-smi'):
+        try:
+            urllib.request.urlopen(f'{CPU_INDEX}/torch/', timeout=5).close()
+        except OSError as error:
+            print(f'  ({CPU_INDEX} is out of reach ({error}): pip decides alone)')
+        else:
+            return [TORCH, '--extra-index-url', CPU_INDEX]
+    return [TORCH]
+
+
+def check_compiler():
+    """Refuse early what would fail after minutes.
+
+    Raises:
+        PrepareError: If there is no C++ compiler.
+    """
+    compilers = [os.environ.get('CXX', ''), 'c++', 'g++', 'clang++', 'cl']
+    if not any(shutil.which(compiler) for compiler in compilers if compiler):
+        raise PrepareError(
+            "No C++ compiler found, which MMCV's ops need. Debian, Ubuntu: sudo apt install "
+            'build-essential python3-dev. macOS: xcode-select --install. Windows: the Build Tools '
+            'for Visual Studio.'
+        )
+
+
+def install_mmcv(environment):
+    """Install MMCV and make sure that its ops run, in up to three attempts.
+
+    Raises:
+        PrepareError: If they do not run in the end.
+    """
+    check_compiler()
+    mmcv = ['--no-build-isolation', MMCV]
+    print(
+        "  MMCV's ops are compiled now, unless pip has kept a wheel of them: 10 to 40 minutes on\n"
+        '  two cores, once per machine.'
+    )
+    environment.pip('MMCV with its ops', *mmcv, *OPENCV)
+    if environment.works(PROBE):
+        return
+    print("  The installed MMCV has no ops that run with this PyTorch. Trying pip's wheel.")
+    environment.pip('MMCV again', '--force-reinstall', '--no-deps', *mmcv)
+    if environment.works(PROBE):
+        return
+    print('  That wheel was built for another PyTorch, or without ops. Compiling a new one.')
+    # Only the removal makes pip keep the new wheel instead of finding the bad one again.
+    subprocess.run(
+        [str(environment.python), '-m', 'pip', 'cache', 'remove', 'onedl_mmcv'],
+        capture_output=True,
+    )
+    environment.pip('MMCV, compiled anew', '--force-reinstall', '--no-deps', *mmcv)
+    if not environment.works(PROBE):
+        raise PrepareError(
+            'MMCV was compiled, but its ops do not run. The end of the log says why: '
+            f'{environment.log}. With a GPU, nvcc must be of the CUDA version that PyTorch was '
+            'built for (python -c "import torch; print(torch.version.cuda)").'
+        )
+
+
+def prepare(environment):
+    """Bring the environment to the wanted state. Every step may be repeated."""
+    if not environment.works('import pip'):
+        print(f'- A virtual environment in {environment.folder}')
+        venv.create(environment.folder, with_pip=True, clear=True)
+    environment.stamp.unlink(missing_ok=True)
+    environment.pip('PyTorch (200 MB; for a GPU 2 to 3 GB)', *torch_arguments())
+    environment.pip('Build tools', *BUILD_TOOLS)
+    if not environment.works(PROBE):
+        install_mmcv(environment)
+    # mmengine anew, in case the other family's has overwritten its files
+    environment.pip('MMDetection', '--no-build-isolation', *MMDET, *OPENCV)
+    environment.pip('This package and its tools for tests', '-e', f'{ROOT}[dev]')
+    if not environment.works(PROBE_ALL):
+        raise PrepareError(
+            f'Everything is installed, but importing it fails; see the end of {environment.log}. '
+            f'If that does not help: delete {environment.folder} and start again.'
+        )
+    temporary = environment.stamp.with_suffix('.tmp')
+    temporary.write_text(wanted())
+    temporary.replace(environment.stamp)
+
+
+def is_ready(environment):
+    stamped = environment.stamp.is_file() and environment.stamp.read_text() == wanted()
+    return stamped and environment.works(PROBE_ALL)
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder):
+    """Wait for another preparation of the same checkout."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder.parent / f'{folder.name}.lock').open('w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print('Another process prepares this checkout; waiting for it.', flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main(args=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--check', action='store_true', help='only look; exit with 1 if not ready')
+    parser.add_argument(
+        '--folder', type=Path, default=ROOT / '.venv', help='of the virtual environment'
+    )
+    args = parser.parse_args(args)
+    if sys.version_info < (3, 10):
+        return f'Python 3.10 or later is needed, this is {platform.python_version()}.'
+    environment = Environment(args.folder.resolve())
+    if args.check:
+        ready = is_ready(environment)
+        print(f'{environment.folder}: {"ready" if ready else "not ready"}')
+        return 0 if ready else 1
+    with one_at_a_time(environment.folder):
+        if is_ready(environment):
+            print(f'Ready: {environment.folder}')
+            return 0
+        start = time.monotonic()
+        print(f'Preparing {environment.folder}. What the steps print goes to prepare.log in it.')
+        try:
+            prepare(environment)
+        except PrepareError as error:
+            return f'{error}'
+        print(f'Ready after {(time.monotonic() - start) / 60:.1f} minutes.')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Evaluates a detector: the command line of MMDetection's tools/test.py.
+
+  python tools/test.py configs/yolov2_fl.py work_dirs/yolov2_fl/epoch_10.pth
+  python tools/test.py CONFIG CHECKPOINT --show-dir painted     draws predictions beside truths
+  python tools/test.py CONFIG CHECKPOINT --tta                  averages over flips
+"""
+
+import argparse
+from copy import deepcopy
+
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.evaluation import DumpDetResults
+from mmdet.utils import setup_cache_size_limit_of_dynamo
+from mmengine.config import ConfigDict
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmdet_yolo2fl.checkpoints import verify_checkpoint
+from mmdet_yolo2fl.command_line import add_arguments, load_config
+
+TTA_MODEL = dict(
+    type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+)
+TTA_META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+TTA_META_KEYS += ('flip', 'flip_direction')
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file; refused if it could run code')
+    add_arguments(parser)
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to a pickle file')
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument(
+        '--show-dir', help='draw predictions into this folder, under work_dir/timestamp'
+    )
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds for each, with --show')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation: the config's tta_model and tta_pipeline, or flips",
+    )
+    return parser
+
+
+def use_tta(cfg):
+    """Wrap the model and the pipeline as ``tta_model`` and ``tta_pipeline`` say, or by flips."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+    pack = deepcopy(dataset.pipeline[-1])
+    # Where the truths travel with the samples, as in TinyTrafficDataset, they must go on doing so.
+    pack.meta_keys = tuple(dict.fromkeys((*pack.get('meta_keys', ()), *TTA_META_KEYS)))
+    default = [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    dataset.pipeline = cfg.get('tta_pipeline', default)
+    cfg.model = ConfigDict(**cfg.get('tta_model', TTA_MODEL), module=cfg.model)
+
+
+def main(args=None):
+    parser = make_parser()
+    args = parser.parse_args(args)
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f'--out {args.out}: the name must end with .pkl')
+    setup_cache_size_limit_of_dynamo()
+    cfg = load_config(args, parser)
+    try:
+        verify_checkpoint(args.checkpoint)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        trigger_visualization_hook(cfg, args)
+    if args.tta:
+        use_tta(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if args.out:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    return runner.test()
+
+
+if __name__ == '__main__':
+    main()
