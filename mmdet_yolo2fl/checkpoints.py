@@ -89,14 +89,46 @@ def verify_checkpoint(path: str | Path) -> Path:
         with torch.serialization.safe_globals(_safe_globals()):
             content = torch.load(str(path), map_location='cpu', weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        found = re.search(r'GLOBAL (\S+)', str(error))
-        what = found.group(1) if found else 'what PyTorch does not take for weights'
+        refused = re.search(r'GLOBAL (getattr\(.*?\)|\S+)', str(error))
+        if not refused:
+            raise ValueError(
+                f'checkpoint {path}: not loaded. It is damaged, or no checkpoint of PyTorch, or '
+                'holds a pickle that could run code'
+            ) from error
         raise ValueError(
-            f'Checkpoint {path}: not loaded. It holds {what}, besides weights, and could run code '
-            'of its author.'
+            f'checkpoint {path}: made by untrusted pickle, not loaded. It holds {refused[1]}, '
+            'which could run code. If you trust its maker, ask for a file with the state_dict alone'
         ) from error
     except Exception as error:  # in a damaged file the reader may stumble over anything
-        detail = ' '.join(str(error).split())[:100]
         raise ValueError(
-            f'Checkpoint {path}: damaged, or no checkpoint ({type(error).__name__}: {detail})'
+            f'checkpoint {path}: damaged (cut short in a copy or a download?), or no checkpoint of '
+            f'PyTorch ({type(error).__name__})'
         ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f'checkpoint {path}: holds a {type(content).__name__}, not a dict')
+    return path
+
+
+def _can_verify() -> bool:
+    return digit_version(torch.__version__) >= digit_version('2.6.0')
+
+
+def _local_file(path: str | Path) -> Path:
+    """The path itself, or that of the download from an address."""
+    if '://' not in str(path):
+        return Path(path).expanduser()
+    address = urlparse(str(path))
+    if address.scheme not in ('http', 'https'):
+        raise ValueError(
+            f'checkpoint {path}: an address with {address.scheme}:// cannot be verified. Download '
+            'the file and give its path'
+        )
+    local = Path(torch.hub.get_dir(), 'checkpoints', Path(address.path).name)
+    if not local.exists():
+        local.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Writes under another name, then renames.
+            torch.hub.download_url_to_file(str(path), str(local))
+        except OSError as error:
+            raise ValueError(f'checkpoint {path}: cannot be downloaded ({error})') from error
+    return local

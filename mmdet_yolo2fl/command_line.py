@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='who started the processes; dist_train.sh and dist_test.sh set it',
     )
     # torch.distributed.launch passes it by either name.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by launchers')
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
+    )
 
 
 def load_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Config:

@@ -1,13 +1,23 @@
 """Evaluates a detector: the command line of MMDetection's tools/test.py.
 
-  python tools/test.py configs/yolov2_fl.py work_dirs/yolov2_fl/epoch_10.pth
-  python tools/test.py CONFIG CHECKPOINT --show-dir painted     draws predictions beside truths
-  python tools/test.py CONFIG CHECKPOINT --tta                  averages over flips
+python tools/test.py configs/yolov2_fl.py work_dirs/yolov2_fl/epoch_10.pth
+python tools/test.py CONFIG CHECKPOINT --show-dir painted     draws predictions beside truths
+python tools/test.py CONFIG CHECKPOINT --tta                  averages over flips
 """
+
+import sys
+
+try:
+    from mmdet_yolo2fl.command_line import add_arguments, load_config
+except ImportError as error:
+    if error.name == 'mmdet_yolo2fl':
+        sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
+    sys.exit(str(error))
 
 import argparse
 from copy import deepcopy
 
+import torch.distributed
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
@@ -15,8 +25,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmdet_yolo2fl.checkpoints import verify_checkpoint
-from mmdet_yolo2fl.command_line import add_arguments, load_config
+from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
 
 TTA_MODEL = dict(
     type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
@@ -51,7 +60,8 @@ def use_tta(cfg):
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
-    flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+    # The merged sample keeps the truths of the first view, so the first is the plain image.
+    flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
     pack = deepcopy(dataset.pipeline[-1])
     # Where the truths travel with the samples, as in TinyTrafficDataset, they must go on doing so.
     pack.meta_keys = tuple(dict.fromkeys((*pack.get('meta_keys', ()), *TTA_META_KEYS)))
@@ -67,19 +77,29 @@ def main(args=None):
         parser.error(f'--out {args.out}: the name must end with .pkl')
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args, parser)
+    load_only_weights()
     try:
-        verify_checkpoint(args.checkpoint)
+        cfg.load_from = str(verify_checkpoint(args.checkpoint))
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    cfg.load_from = args.checkpoint
+    cfg.resume = False
     if args.show or args.show_dir:
+        if 'visualization' not in cfg.get('default_hooks', {}):
+            parser.error(
+                '--show and --show-dir need the hook that draws in the config: '
+                "default_hooks.visualization = dict(type='DetVisualizationHook')"
+            )
         trigger_visualization_hook(cfg, args)
     if args.tta:
         use_tta(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    if args.out:
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-    return runner.test()
+    try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        if args.out:
+            runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+        return runner.test()
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

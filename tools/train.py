@@ -1,18 +1,27 @@
 """Trains a detector: the command line of MMDetection's tools/train.py.
 
-  python tools/train.py configs/yolov2_fl.py
-  python tools/train.py configs/bccd/yolov2_fl.py --amp --cfg-options randomness.seed=1
-  python tools/train.py configs/bccd/yolov2_fl.py --resume
+python tools/train.py configs/yolov2_fl.py
+python tools/train.py configs/bccd/yolov2_fl.py --amp --cfg-options randomness.seed=1
+python tools/train.py configs/bccd/yolov2_fl.py --resume
 """
+
+import sys
+
+try:
+    from mmdet_yolo2fl.command_line import add_arguments, load_config
+except ImportError as error:
+    if error.name == 'mmdet_yolo2fl':
+        sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
+    sys.exit(str(error))
 
 import argparse
 
+import torch.distributed
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmdet_yolo2fl.checkpoints import verify_checkpoint
-from mmdet_yolo2fl.command_line import add_arguments, load_config
+from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
 
 
 def make_parser():
@@ -41,14 +50,35 @@ def make_parser():
     return parser
 
 
+def use_amp(cfg, parser):
+    """Mixed precision by the wrapper that works with and without a GPU."""
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    kind = kind if isinstance(kind, str) else kind.__name__
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'YOLOV2AmpOptimWrapper'):
+        parser.error(f"--amp replaces OptimWrapper, but the config's optim_wrapper is a {kind}")
+    cfg.optim_wrapper.type = 'YOLOV2AmpOptimWrapper'
+    cfg.optim_wrapper.loss_scale = 'dynamic'
+
+
+def verify_start(cfg, parser):
+    """Look through the checkpoint that training will start from, if there is one."""
+    load_only_weights()
+    try:
+        if cfg.get('load_from'):
+            cfg.load_from = str(verify_checkpoint(cfg.load_from))
+        elif cfg.get('resume') and (latest := find_latest_checkpoint(cfg.work_dir)):
+            verify_checkpoint(latest)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+
 def main(args=None):
     parser = make_parser()
     args = parser.parse_args(args)
     setup_cache_size_limit_of_dynamo()
     cfg = load_config(args, parser)
     if args.amp:
-        cfg.optim_wrapper.type = 'YOLOV2AmpOptimWrapper'
-        cfg.optim_wrapper.loss_scale = 'dynamic'
+        use_amp(cfg, parser)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
@@ -56,14 +86,13 @@ def main(args=None):
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
-    start = cfg.get('load_from') or (find_latest_checkpoint(cfg.work_dir) if cfg.resume else None)
-    if start:
-        try:
-            verify_checkpoint(start)
-        except (OSError, ValueError) as error:
-            parser.error(str(error))
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    verify_start(cfg, parser)
+    try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner.train()
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
-"""Data sets, registered in MMDetection's registry."""
+"""Data sets and transforms, registered in MMDetection's registries."""
 
+from .load_image import CheckedLoadImageFromFile
 from .tiny_traffic import TinyTrafficDataset, make_tiny_traffic
 
-__all__ = ['TinyTrafficDataset', 'make_tiny_traffic']
+__all__ = ['CheckedLoadImageFromFile', 'TinyTrafficDataset', 'make_tiny_traffic']

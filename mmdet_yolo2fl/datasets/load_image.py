@@ -1,0 +1,30 @@
+"""Loads an image, or says which one could not be loaded."""
+
+import cv2
+from mmcv.transforms import LoadImageFromFile
+from mmdet.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class CheckedLoadImageFromFile(LoadImageFromFile):
+    """MMCV's ``LoadImageFromFile``, which names the file whatever goes wrong.
+
+    MMCV names a missing and a broken file; of an empty one, as an interrupted download leaves
+    it, OpenCV complains without a name. For training pipelines: MMDetection's inference looks
+    for ``LoadImageFromFile`` by name in the test pipeline.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Load the image at ``results['img_path']``.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no image that OpenCV reads.
+        """
+        try:
+            return super().transform(results)
+        except (cv2.error, AssertionError) as error:
+            raise ValueError(
+                f'{results["img_path"]}: not an image that can be read (empty, cut off or of an '
+                'unknown format). Repair it, or take it out of the annotations.'
+            ) from error

@@ -1,0 +1,145 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import _load_checkpoint
+
+from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
+
+
+class Hostile:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def weights() -> dict:
+    return dict(state_dict=dict(weight=torch.arange(6.0).reshape(2, 3)))
+
+
+def save(tmp_path: Path, content, **kwargs) -> Path:
+    path = tmp_path / 'checkpoint.pth'
+    torch.save(content, path, **kwargs)
+    return path
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_accepts_what_the_runner_saves(tmp_path, zipped):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    content = dict(
+        weights(),
+        meta=dict(epoch=3, iter=12, seed=np.random.default_rng(0).integers(9)),
+        message_hub=dict(log_scalars=dict(loss=history), runtime_info=dict(lr=np.float64(0.1))),
+        optimizer=dict(state={0: dict(step=torch.tensor(3.0))}, param_groups=[dict(lr=0.1)]),
+    )
+    path = save(tmp_path, content, _use_new_zipfile_serialization=zipped)
+    assert verify_checkpoint(path) == path
+    assert verify_checkpoint(str(path)) == path
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_hostile_is_refused_and_not_run(tmp_path, zipped):
+    mark = tmp_path / 'mark'
+    path = save(
+        tmp_path, dict(weights(), meta=Hostile(mark)), _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(ValueError, match=r'checkpoint\.pth: made by untrusted pickle.*pathlib'):
+        verify_checkpoint(path)
+    assert not mark.exists()
+    torch.load(path, weights_only=False)
+    assert mark.exists(), 'the file is harmless: this test shows nothing'
+
+
+class Reaches:
+    """Asks ``getattr`` for something else than a statistic of the logged numbers."""
+
+    def __init__(self, *args) -> None:
+        self.args = args
+
+    def __reduce__(self):
+        return getattr, self.args
+
+
+@pytest.mark.parametrize('args', [(HistoryBuffer, '__init__'), (torch.Tensor, 'numpy')])
+def test_getattr_reaches_statistics_only(tmp_path, args):
+    with pytest.raises(ValueError, match='untrusted pickle.*getattr'):
+        verify_checkpoint(save(tmp_path, dict(meta=Reaches(*args))))
+
+
+def test_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere.pth does not exist'):
+        verify_checkpoint(tmp_path / 'nowhere.pth')
+    with pytest.raises(FileNotFoundError):
+        verify_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize('part', [0, 0.1, 0.5, 0.99])
+def test_damaged(tmp_path, part):
+    path = save(tmp_path, weights())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(ValueError, match='damaged'):
+        verify_checkpoint(path)
+
+
+@pytest.mark.parametrize('content', [b'<html>not found</html>', pickle.dumps(dict(a=1)), b'PK\3\4'])
+def test_not_a_checkpoint(tmp_path, content):
+    path = tmp_path / 'checkpoint.pth'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='checkpoint.pth'):
+        verify_checkpoint(path)
+
+
+def test_not_a_dict(tmp_path):
+    with pytest.raises(ValueError, match='holds a list, not a dict'):
+        verify_checkpoint(save(tmp_path, [1, 2]))
+
+
+def test_address_is_downloaded_then_verified(tmp_path, monkeypatch):
+    downloads = []
+
+    def download(url, target):
+        downloads.append(url)
+        torch.save(weights(), target)
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    url = 'https://example.org/models/yolov2.pth?raw=1'
+    for _ in range(2):
+        assert verify_checkpoint(url) == tmp_path / 'checkpoints' / 'yolov2.pth'
+    assert downloads == [url]
+
+
+def test_failed_download(tmp_path, monkeypatch):
+    def download(url, target):
+        raise OSError('no route')
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    with pytest.raises(ValueError, match='cannot be downloaded .no route'):
+        verify_checkpoint('https://example.org/yolov2.pth')
+
+
+def test_other_addresses_are_refused():
+    with pytest.raises(ValueError, match='s3://.*Download'):
+        verify_checkpoint('s3://bucket/yolov2.pth')
+
+
+def test_load_only_weights_stops_mmengine_too(tmp_path, monkeypatch):
+    """What ``init_cfg`` names goes to MMEngine's loader, which would unpickle anything."""
+    mark = tmp_path / 'mark'
+    path = save(tmp_path, dict(weights(), meta=Hostile(mark)))
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+    load_only_weights()
+    with pytest.raises(pickle.UnpicklingError):
+        _load_checkpoint(str(path), map_location='cpu')
+    assert not mark.exists()
+    harmless = save(tmp_path, dict(weights(), message_hub=HistoryBuffer([1.0], [1])))
+    assert _load_checkpoint(str(harmless), map_location='cpu')['message_hub'].mean() == 1

@@ -1,0 +1,112 @@
+"""`make demo` at a tiny size; and what a user does next with its checkpoint."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import DetInferencer
+from mmengine.config import Config
+
+import mmdet_yolo2fl  # noqa: F401
+
+ROOT = Path(__file__).parents[1]
+CONFIG = f"""
+_base_ = [{str(ROOT / 'configs' / 'yolov2_fl.py')!r}]
+model = dict(
+    backbone=dict(widen_factor=0.0625),
+    neck=dict(in_channels=(32, 64), out_channels=16, passthrough_channels=4),
+    bbox_head=dict(in_channels=32, feat_channels=16),
+    test_cfg=dict(score_thr=0.0),  # it has hardly learned anything
+)
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(num_images=4, image_size=(128, 96)),
+)
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(num_images=3, image_size=(128, 96))
+)
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=2, val_interval=1)
+default_hooks = dict(logger=dict(interval=1))
+"""
+
+
+def tool(name):
+    return runpy.run_path(str(ROOT / 'tools' / f'{name}.py'))['main']
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('demo')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MMDET_YOLO2FL_DATA', str(folder / 'data'))
+        (folder / 'tiny.py').write_text(CONFIG)
+        tool('demo')(['--config', str(folder / 'tiny.py'), '--out', str(folder / 'out')])
+        yield folder
+
+
+def test_leaves_everything_in_one_folder(run):
+    out = run / 'out'
+    for name in ('predictions.jpg', 'loss_curve.png'):
+        assert (out / name).stat().st_size > 1000
+    assert len(list((out / 'predictions').glob('*.png'))) == 3
+    table = (out / 'results.md').read_text()
+    assert all(f'| {name} |' in table for name in ('car', 'truck', 'pedestrian', 'cyclist'))
+    content = json.loads((out / 'results.json').read_text())
+    metrics, table = content['metrics'], content['ap50_and_ap']
+    expected = [metrics['coco/bbox_mAP_50'], metrics['coco/bbox_mAP']]
+    assert table['all'] == pytest.approx(expected, abs=1e-3)  # the metric rounds
+    for name in ('car', 'truck', 'pedestrian', 'cyclist'):
+        expected = metrics[f'coco/{name}_precision']
+        assert table[name][1] == pytest.approx(expected, abs=1e-3, nan_ok=True)
+
+
+def test_does_nothing_twice(run, capsys):
+    out = run / 'out'
+    before = {path: path.stat().st_mtime_ns for path in out.rglob('*')}
+    tool('demo')(['--config', str(run / 'tiny.py'), '--out', str(out)])
+    assert 'Done before' in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob('*')}
+
+
+def test_the_same_evaluation_by_test_py(run):
+    metrics = tool('test')(
+        [str(run / 'tiny.py'), str(run / 'out' / 'epoch_2.pth'), '--work-dir', str(run / 'test')]
+    )
+    content = json.loads((run / 'out' / 'results.json').read_text())
+    assert metrics['coco/bbox_mAP'] == content['metrics']['coco/bbox_mAP']
+
+
+def test_test_time_augmentation(run):
+    checkpoint = str(run / 'out' / 'epoch_2.pth')
+    metrics = tool('test')(
+        [str(run / 'tiny.py'), checkpoint, '--tta', '--work-dir', str(run / 'tta')]
+    )
+    assert 0 <= metrics['coco/bbox_mAP'] <= 1
+
+
+def test_det_inferencer_gives_boxes_of_the_original_image(run):
+    inferencer = DetInferencer(
+        str(run / 'tiny.py'), str(run / 'out' / 'epoch_2.pth'), device='cpu', show_progress=False
+    )
+    images = [np.full((90, 200, 3), 90, np.uint8), np.full((300, 100, 3), 200, np.uint8)]
+    result = inferencer(images, batch_size=2, pred_score_thr=0.0)
+    for image, prediction in zip(images, result['predictions']):
+        boxes = torch.tensor(prediction['bboxes'])
+        assert len(boxes) > 0
+        assert (boxes >= 0).all()
+        height, width = image.shape[:2]
+        assert (boxes[:, 2] <= width + 1e-3).all() and (boxes[:, 3] <= height + 1e-3).all()
+        assert boxes[:, 2].max() > 0.5 * width  # and not in pixels of the network's input
+    assert inferencer.visualizer.dataset_meta['classes'][0] == 'car'
+
+
+def test_the_demo_trains_in_mixed_precision_and_channels_last():
+    cfg = Config.fromfile(ROOT / 'configs' / 'yolov2_fl.py')
+    assert cfg.optim_wrapper.type == 'YOLOV2AmpOptimWrapper'
+    assert 'ChannelsLastHook' in [hook.type for hook in cfg.custom_hooks]

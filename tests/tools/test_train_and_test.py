@@ -1,0 +1,182 @@
+import os
+import pickle
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from tests.test_checkpoints import Hostile
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+_base_ = {base!r}
+data = dict(
+    split='train', num_images=4, image_size=(64, 64), data_root={data!r})
+model = dict(
+    backbone=dict(widen_factor=0.125),
+    neck=dict(in_channels=(64, 128), out_channels=32, passthrough_channels=8),
+    bbox_head=dict(in_channels=64, feat_channels=32),
+    # The scores of a model that has seen four images.
+    test_cfg=dict(score_thr=0.0, max_per_img=5),
+)
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=data)
+val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=data)
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=1, val_interval=1)
+custom_hooks = []
+log_level = 'WARNING'
+"""
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('tools')
+
+
+@pytest.fixture(scope='module')
+def config(folder):
+    path = folder / 'tiny.py'
+    base = str(ROOT / 'configs/yolov2_fl.py')
+    path.write_text(CONFIG.format(base=base, data=str(folder / 'data')), encoding='utf-8')
+    return path
+
+
+@pytest.fixture
+def in_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def new_name():
+    """Runs begun in the same second would share MMEngine's message hub."""
+    return f'experiment_name=tiny_{random.SystemRandom().getrandbits(64)}'
+
+
+@pytest.fixture
+def checkpoint(folder, config, tool, monkeypatch):
+    """What a training of one epoch leaves, in the default work dir."""
+    path = folder / 'work_dirs/tiny/epoch_1.pth'
+    if not path.exists():
+        monkeypatch.chdir(folder)
+        tool('train')([str(config), '--cfg-options', new_name()])
+    return path
+
+
+def test_train_amp_resume(folder, config, checkpoint, tool, in_folder):
+    first = torch.load(checkpoint, weights_only=False)
+    assert first['meta']['iter'] == 2
+    options = ['train_cfg.max_epochs=2', new_name()]
+    more = ['--amp', '--auto-scale-lr', '--resume', '--cfg-options', *options]
+    tool('train')([str(config), *more])
+    last = torch.load(folder / 'work_dirs/tiny/epoch_2.pth', weights_only=False)
+    assert (last['meta']['epoch'], last['meta']['iter']) == (2, 4)
+    assert "type='YOLOV2AmpOptimWrapper'" in last['meta']['cfg']
+    assert 'auto_scale_lr = dict(base_batch_size=8, enable=True)' in last['meta']['cfg']
+
+    # A given checkpoint goes before the latest of the work dir.
+    other = ['--work-dir', 'other', '--resume', str(checkpoint), '--cfg-options', *options]
+    tool('train')([str(config), *other])
+    assert (folder / 'other/epoch_2.pth').exists()
+    assert not (folder / 'other/epoch_1.pth').exists()
+
+
+def test_test_out_show_dir_tta(folder, config, checkpoint, tool, in_folder):
+    common = [str(config), str(checkpoint)]
+    main = tool('test')
+    out = ['--out', 'found.pkl', '--show-dir', 'drawn', '--work-dir', 'tested']
+    plain = main([*common, *out, '--cfg-options', new_name()])
+    assert len(pickle.loads((folder / 'found.pkl').read_bytes())) == 4
+    assert len(list((folder / 'tested').glob('*/drawn/*'))) == 4
+    flipped = main([*common, '--tta', '--cfg-options', new_name()])
+    assert plain.keys() == flipped.keys() and 'coco/bbox_mAP_50' in plain
+
+
+def test_tta_views(tool):
+    """The plain image comes first; what the config packs, wrappers or not, stays packed."""
+    pack = dict(type='PackDetInputs', meta_keys=('img_id', 'instances'))
+    leaf = dict(pipeline=[dict(type='LoadImageFromFile'), pack])
+    cfg = Config(
+        dict(model=dict(type='M'), test_dataloader=dict(dataset=dict(type='R', dataset=leaf)))
+    )
+    tool('test').__globals__['use_tta'](cfg)
+    load, augment = cfg.test_dataloader.dataset.dataset.pipeline
+    flips, (packed,) = augment.transforms
+    assert load.type == 'LoadImageFromFile'
+    assert [flip.prob for flip in flips] == [0.0, 1.0]
+    assert {'instances', 'flip', 'flip_direction', 'scale_factor'} <= {*packed.meta_keys}
+    assert (cfg.model.type, cfg.model.module.type) == ('DetTTAModel', 'M')
+
+
+def test_bad_arguments(config, tool, refused, tmp_path):
+    train, test = tool('train'), tool('test')
+    assert 'nowhere.py' in refused(train, 'nowhere.py')
+    assert 'gone.pth does not exist' in refused(train, config, '--resume', 'gone.pth')
+    assert 'base_batch_size' in refused(
+        train, config, '--auto-scale-lr', '--cfg-options', 'auto_scale_lr={}'
+    )
+    other = 'optim_wrapper.type=MyOptimWrapper'
+    assert 'MyOptimWrapper' in refused(train, config, '--amp', '--cfg-options', other)
+    assert 'nowhere.py' in refused(test, 'nowhere.py', 'x.pth')
+    assert 'gone.pth does not exist' in refused(test, config, 'gone.pth')
+    assert '.pkl' in refused(test, config, 'gone.pth', '--out', 'a.json')
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
+    no_hook = ['--show-dir', 'x', '--cfg-options', 'default_hooks={}']
+    assert 'DetVisualizationHook' in refused(test, config, tmp_path / 'empty.pth', *no_hook)
+
+
+def test_hostile_checkpoint_never_runs(config, tool, refused, tmp_path):
+    mark = tmp_path / 'mark'
+    hostile = tmp_path / 'hostile.pth'
+    torch.save(dict(state_dict={}, meta=Hostile(mark)), hostile)
+    (tmp_path / 'last_checkpoint').write_text(str(hostile))
+    for message in (
+        refused(tool('test'), config, hostile),
+        refused(tool('train'), config, '--resume', hostile),
+        refused(tool('train'), config, '--resume', '--work-dir', tmp_path),
+        refused(tool('train'), config, '--cfg-options', f'load_from={hostile}'),
+    ):
+        assert 'hostile.pth: made by untrusted pickle' in message
+    assert not mark.exists()
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='a shell script')
+@pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU it takes a GPU for each process')
+def test_two_processes(folder, config, checkpoint):
+    env = dict(
+        os.environ,
+        PYTHON=sys.executable,
+        PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path]),
+        PORT=str(random.SystemRandom().randrange(20000, 60000)),
+        OMP_NUM_THREADS='1',
+    )
+    command = [ROOT / 'tools/dist_train.sh', config, '2', '--work-dir', 'two', '--cfg-options']
+    options = ['train_cfg.val_interval=9', 'train_dataloader.batch_size=1']
+    run = subprocess.run(
+        ['bash', *command, *options], cwd=folder, env=env, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    # Each of the two has seen half of the four images, one at a time.
+    meta = torch.load(folder / 'two/epoch_1.pth', weights_only=False)['meta']
+    assert meta['iter'] == 2
+
+
+@pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh'])
+@pytest.mark.skipif(sys.platform == 'win32', reason='a shell script')
+def test_launchers_explain_themselves(name):
+    run = subprocess.run(['bash', ROOT / 'tools' / name], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert 'CONFIG' in run.stderr and 'MASTER_ADDR' in run.stderr
+
+
+@pytest.mark.parametrize('name', ['train', 'test', 'cluster_anchors'])
+def test_without_the_package(name, tmp_path):
+    """From a checkout where nothing is installed: one sentence that says what to do."""
+    command = [sys.executable, '-I', '-S', ROOT / f'tools/{name}.py']
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.splitlines() == [
+        'The package is not installed: run `pip install -e .` in its checkout, or `make`'
+    ]

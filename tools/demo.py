@@ -1,0 +1,187 @@
+"""Trains configs/yolov2_fl.py on the embedded street scenes, evaluates it and shows what it finds.
+
+Leaves in work_dirs/demo: predictions/ (drawn beside the truth), predictions.jpg (a page of them),
+loss_curve.png, results.md (the AP of every class), results.json, the logs and the checkpoints. A
+run that was interrupted goes on; one that is complete is not repeated.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import time
+from pathlib import Path
+
+import cv2
+import matplotlib
+import mmcv
+import numpy as np
+import torch
+from mmdet.apis import inference_detector
+from mmdet.registry import VISUALIZERS
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmengine.utils import track_iter_progress
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+import mmdet_yolo2fl
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt  # noqa: E402
+
+CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'yolov2_fl.py'
+NUM_PICTURES = 12
+DETECTIONS = 'detections'
+
+
+def parse_args(args=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--config', type=Path, default=CONFIG, help='another config to show')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='result folder')
+    parser.add_argument('--seed', type=int, default=0)
+    return parser.parse_args(args)
+
+
+def write(path, text):
+    """Write a file under a temporary name, then rename it."""
+    temporary = path.with_name(f'{path.name}.tmp')
+    temporary.write_text(text, encoding='utf-8')
+    temporary.replace(path)
+
+
+def load_config(args):
+    cfg = Config.fromfile(args.config)
+    cfg.work_dir = str(args.out)
+    cfg.randomness = dict(seed=args.seed)
+    cfg.resume = True  # from the work directory, if a checkpoint is there
+    cfg.test_evaluator = dict(cfg.val_evaluator, outfile_prefix=str(args.out / DETECTIONS))
+    return cfg
+
+
+def train_and_evaluate(cfg):
+    """The runner with its trained model, minutes of training, MMDetection's metrics."""
+    runner = Runner.from_cfg(cfg)
+    start = time.monotonic()
+    runner.train()
+    minutes = (time.monotonic() - start) / 60
+    return runner, minutes, runner.test()
+
+
+def ap_by_class(out):
+    """AP50 and AP of every class, and their means, from the files that CocoMetric wrote.
+
+    CocoMetric itself tells the classes apart for AP only.
+    """
+    truth = COCO(str(out / f'{DETECTIONS}.gt.json'))
+    names = [category['name'] for category in truth.loadCats(truth.getCatIds())]
+    found = out / f'{DETECTIONS}.bbox.json'
+    if not json.loads(found.read_text()):
+        return {name: (0.0, 0.0) for name in [*names, 'all']}
+    evaluation = COCOeval(truth, truth.loadRes(str(found)), 'bbox')
+    evaluation.params.maxDets = [100, 300, 1000]  # CocoMetric's
+    evaluation.evaluate()
+    evaluation.accumulate()
+    # thresholds x recalls x classes, for boxes of all sizes; -1 for a class without truths
+    precision = evaluation.eval['precision'][..., 0, -1]
+    precision = np.where(precision < 0, np.nan, precision)
+    table = {
+        name: (precision[0, :, k].mean(), precision[:, :, k].mean())
+        for k, name in enumerate(names)
+    }
+    table['all'] = tuple(np.nanmean(list(table.values()), 0))
+    return table
+
+
+def markdown(table):
+    rows = ['| class | AP50 | AP |', '|---|---|---|']
+    rows += [f'| {name} | {at_50:.3f} | {ap:.3f} |' for name, (at_50, ap) in table.items()]
+    return '\n'.join(rows)
+
+
+def draw_predictions(runner, out):
+    """Truth on the left, prediction on the right; and a page of all of them."""
+    dataset, folder = runner.test_dataloader.dataset, out / 'predictions'
+    folder.mkdir(exist_ok=True)
+    visualizer = VISUALIZERS.build(dict(type='DetLocalVisualizer', name='demo'))
+    visualizer.dataset_meta = dataset.metainfo
+    model = runner.model.eval()
+    model.cfg = runner.cfg
+    chosen = np.linspace(0, len(dataset) - 1, NUM_PICTURES).round().astype(int)
+    pictures = []
+    for index in track_iter_progress(chosen.tolist()):
+        truth = dataset[index]['data_samples']
+        result = inference_detector(model, truth.img_path)
+        # The test pipeline loads the boxes behind Resize: they are those of the original image.
+        result.gt_instances = truth.gt_instances
+        result.gt_instances.bboxes = get_box_tensor(truth.gt_instances.bboxes)
+        image = mmcv.imread(truth.img_path, channel_order='rgb')
+        file = folder / Path(truth.img_path).with_suffix('.png').name
+        visualizer.add_datasample(
+            file.stem, image, result, pred_score_thr=0.4, out_file=str(file)
+        )
+        pictures.append(cv2.imread(str(file)))
+    rows = [np.hstack(pictures[i : i + 2]) for i in range(0, len(pictures), 2)]
+    cv2.imwrite(str(out / 'predictions.jpg'), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def draw_curves(out):
+    """The losses of all iterations and the validation AP50, from MMEngine's scalars.json."""
+    steps = {}
+    for file in sorted(out.glob('*/vis_data/scalars.json')):  # one for each start
+        for line in file.read_text().splitlines():
+            row = json.loads(line)
+            for key, value in row.items():
+                if 'loss' in key or key == 'coco/bbox_mAP_50':
+                    steps.setdefault(key, {})[row['step']] = value
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    for key in sorted(key for key in steps if 'loss' in key):
+        points = sorted(steps[key].items())
+        left.plot(*zip(*points), label=key, linewidth=2 if key == 'loss' else 1)
+    left.set(xlabel='iteration', ylabel='loss', yscale='log')
+    left.legend()
+    points = sorted(steps.get('coco/bbox_mAP_50', {}).items())
+    right.plot(*zip(*points), marker='o')
+    right.set(xlabel='epoch', ylabel='AP50 on val', ylim=(0, 1))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(out / 'loss_curve.png', dpi=120)
+
+
+def main(args=None):
+    args = parse_args(args)
+    cfg = load_config(args)
+    recipe = hashlib.sha256(cfg.pretty_text.encode()).hexdigest()
+    results = args.out / 'results.json'
+    if results.is_file() and json.loads(results.read_text())['recipe'] == recipe:
+        print((args.out / 'results.md').read_text())
+        print(f'Done before; delete {args.out} to do it again.')
+        return
+    epochs = cfg.train_cfg.max_epochs
+    print(f'Training {args.config.name} for {epochs} epochs: 5 to 10 minutes on two CPU cores.')
+    runner, minutes, metrics = train_and_evaluate(cfg)
+    table = ap_by_class(args.out)
+    print('\nDrawing predictions')
+    draw_predictions(runner, args.out)
+    draw_curves(args.out)
+    machine = dict(
+        processor=platform.processor() or platform.machine(),
+        threads=torch.get_num_threads(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        torch=torch.__version__,
+        mmdet_yolo2fl=mmdet_yolo2fl.__version__,
+    )
+    summary = f'{args.config.name}, seed {args.seed}: {minutes:.1f} minutes of training\n\n{markdown(table)}\n'
+    write(args.out / 'results.md', summary)
+    content = dict(recipe=recipe, minutes=minutes, ap50_and_ap=table, metrics=metrics)
+    content['machine'] = machine
+    write(results, json.dumps(content, indent=2))
+    print(f'\n{summary}\nIn {args.out}: predictions.jpg, predictions/, loss_curve.png, results.md')
+
+
+if __name__ == '__main__':
+    main()
