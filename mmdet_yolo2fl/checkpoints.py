@@ -86,8 +86,9 @@ def verify_checkpoint(path: str | Path) -> Path:
     try:
         with open(path, 'rb') as file:
             mmap = file.read(4) == b'PK\x03\x04'
-        with torch.serialization.safe_globals(_safe_globals()):
-            content = torch.load(str(path), map_location='cpu', weights_only=True, mmap=mmap)
+        # Not as a context, which would take away what `load_only_weights` has allowed.
+        torch.serialization.add_safe_globals(_safe_globals())
+        content = torch.load(str(path), map_location='cpu', weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         refused = re.search(r'GLOBAL (getattr\(.*?\)|\S+)', str(error))
         if not refused:

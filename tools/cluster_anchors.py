@@ -32,7 +32,9 @@ MAX_CURVE_BOXES = 10_000
 
 def present_anchors(cfg):
     """The config's anchors in grid cells, or None, and the stride in pixels."""
-    generator = cfg.get('model', {}).get('bbox_head', {}).get('anchor_generator', {})
+    generator = cfg
+    for key in ('model', 'bbox_head', 'anchor_generator'):
+        generator = generator.get(key) or {}
     stride = generator.get('stride', 32)
     stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
     return generator.get('anchors'), stride

@@ -9,7 +9,8 @@ from tests.tools.coco_file import write_coco
 CONFIG = """
 model = dict(bbox_head=dict(anchor_generator=dict(anchors=[(1, 1), (2, 2)], stride=32)))
 train_dataloader = dict(dataset=dict(
-    type='CocoDataset', ann_file={ann_file!r}, metainfo=dict(classes=('cell',)),
+    type='CocoDataset', ann_file={ann_file!r}, data_prefix=dict(img=''),
+    metainfo=dict(classes=('cell',)),
     pipeline=[dict(type='LoadImageFromFile'), dict(type='Resize', scale=(320, 160))]))
 """
 # At 320x160 these are 1x1 cells, twice, and 5x2.5.
@@ -56,8 +57,8 @@ def test_options(tmp_path, main, monkeypatch):
     main([str(write_config(tmp_path)), *options])
     figures = json.loads((tmp_path / 'work_dirs/cells/anchors/anchors.json').read_text())
     assert figures['input_sizes'] == [[640, 640]]
-    # Means of 2, 2, 10 and of 4, 4, 10.
-    assert figures['anchors'] == [[pytest.approx(14 / 3, abs=1e-3), 6]]
+    assert figures['anchors'] == [[2, 4]]
+    assert figures['average_iou'] == pytest.approx((1 + 1 + 8 / 100) / 3)
     assert figures['present_anchors'] is None
 
 

@@ -1,0 +1,75 @@
+"""Starts a project of one's own: copies the configs and the tools that travel in the package.
+
+  python -m mmdet_yolo2fl.new_project my_project
+  cd my_project
+  python tools/train.py configs/yolov2_fl.py
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+# In a wheel they lie in the package, in a checkout beside it.
+SOURCES = (Path(__file__).parent / '_project', Path(__file__).parents[1])
+# What only a checkout needs.
+LEFT_OUT = ('prepare.py', '__pycache__')
+
+
+def new_project(folder: str | Path) -> Path:
+    """Copy ``configs/`` and ``tools/`` into a new folder.
+
+    Args:
+        folder (str | Path): It must not exist, or be empty.
+
+    Returns:
+        Path: The folder, complete.
+
+    Raises:
+        FileExistsError: If there is something in it.
+        FileNotFoundError: If the package was installed without them.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f'{folder} is there already and not empty: choose another name')
+    for source in SOURCES:
+        if (source / 'configs').is_dir() and (source / 'tools').is_dir():
+            break
+    else:
+        raise FileNotFoundError(
+            f'{SOURCES[0]} is missing: install mmdet_yolo2fl from a wheel or a checkout'
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f'.{folder.name}.unfinished')
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for name in ('configs', 'tools'):
+        shutil.copytree(
+            source / name, unfinished / name, ignore=shutil.ignore_patterns(*LEFT_OUT)
+        )
+    if folder.exists():
+        folder.rmdir()
+    unfinished.rename(folder)
+    return folder
+
+
+def main(args=None):
+    parser = argparse.ArgumentParser(
+        prog='python -m mmdet_yolo2fl.new_project',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('folder', help='the new project; must not exist, or be empty')
+    try:
+        folder = new_project(parser.parse_args(args).folder)
+    except OSError as error:
+        sys.exit(str(error))
+    print(
+        f'{folder} has configs/ and tools/. Next:\n'
+        f'  cd {folder}\n'
+        '  python tools/train.py configs/yolov2_fl.py    (draws its data set on first use)\n'
+        '  python tools/demo.py                          (the same, with pictures and tables)'
+    )
+
+
+if __name__ == '__main__':
+    main()

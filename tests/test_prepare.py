@@ -1,0 +1,148 @@
+"""tools/prepare.py, with a virtual environment whose pip and probes are made up here."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def prepare(monkeypatch):
+    spec = importlib.util.spec_from_file_location('prepare', ROOT / 'tools' / 'prepare.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setenv('TORCH', 'torch==2.13.0')
+    return module
+
+
+class Machine:
+    """Stands for a virtual environment: says what is installed, and notes what is asked of it.
+
+    Args:
+        good_after (int): From which installation of MMCV on its ops run.
+    """
+
+    def __init__(self, prepare, folder, good_after):
+        self.prepare, self.good_after, self.steps = prepare, good_after, []
+        self.environment = environment = prepare.Environment(folder)
+        environment.pip = lambda what, *arguments: self.steps.append(arguments)
+        environment.works = self.works
+
+    @property
+    def mmcv(self):
+        return [step for step in self.steps if self.prepare.MMCV in step]
+
+    def works(self, code):
+        if 'mmcv.ops' not in code:
+            return True
+        return len(self.mmcv) >= self.good_after
+
+
+@pytest.mark.parametrize('good_after', [0, 1, 2, 3])
+def test_mmcv_is_repaired_in_stages(prepare, tmp_path, monkeypatch, good_after):
+    emptied = []
+    monkeypatch.setattr(prepare.subprocess, 'run', lambda command, **_: emptied.append(command))
+    machine = Machine(prepare, tmp_path, good_after)
+    prepare.prepare(machine.environment)
+    forced = ['--force-reinstall' in step for step in machine.mmcv]
+    assert forced == [False, True, True][:good_after]
+    assert all('--no-build-isolation' in step for step in machine.mmcv)
+    # pip's bad wheel goes only when reinstalling it did not help
+    assert [command[-2:] for command in emptied] == [['remove', 'onedl_mmcv']] * (good_after == 3)
+    assert prepare.is_ready(machine.environment)
+
+
+def test_gives_up_with_a_message_and_without_a_stamp(prepare, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare.subprocess, 'run', lambda *_, **__: None)
+    machine = Machine(prepare, tmp_path, good_after=9)
+    with pytest.raises(prepare.PrepareError, match='ops do not run'):
+        prepare.prepare(machine.environment)
+    assert len(machine.mmcv) == 3
+    assert not prepare.is_ready(machine.environment)
+
+
+def test_torch_comes_before_mmcv_and_mmdetection_after(prepare, tmp_path):
+    machine = Machine(prepare, tmp_path, good_after=1)
+    prepare.prepare(machine.environment)
+    first = [step[0] for step in machine.steps if step[0] != '--no-build-isolation']
+    assert first[0] == 'torch==2.13.0'
+    position = machine.steps.index(machine.mmcv[0])
+    assert any(prepare.MMDET[0] in step for step in machine.steps[position:])
+    assert machine.steps[-1][0] == '-e'
+
+
+def test_is_ready_only_for_what_is_wanted_now(prepare, tmp_path, monkeypatch):
+    machine = Machine(prepare, tmp_path, good_after=0)
+    assert not prepare.is_ready(machine.environment)
+    prepare.prepare(machine.environment)
+    assert prepare.is_ready(machine.environment)
+    monkeypatch.setenv('TORCH', 'torch==2.11.0')
+    assert not prepare.is_ready(machine.environment)
+    monkeypatch.setenv('TORCH', 'torch==2.13.0')
+    machine.good_after = 1  # its ops are gone
+    assert not prepare.is_ready(machine.environment)
+
+
+def test_the_probe_finds_an_mmcv_without_ops(prepare, tmp_path, monkeypatch):
+    environment = prepare.Environment(tmp_path)
+    environment.python = Path(sys.executable)
+    assert environment.works(prepare.PROBE)
+    (tmp_path / 'broken' / 'mmcv').mkdir(parents=True)
+    (tmp_path / 'broken' / 'mmcv' / '__init__.py').write_text("__version__ = '2.3.6'")
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path / 'broken'))
+    assert not environment.works(prepare.PROBE)
+    assert "No module named 'mmcv.ops'" in environment.log.read_text()
+
+
+def test_a_failing_step_shows_the_end_of_its_output(prepare, tmp_path):
+    environment = prepare.Environment(tmp_path)
+    environment.python = Path(sys.executable)
+    environment.run('Fine', '-c', 'print("well")')
+    with pytest.raises(prepare.PrepareError, match='(?s)no compiler here.*Broken: failed after'):
+        environment.run('Broken', '-c', 'import sys; sys.exit("no compiler here")')
+    assert 'well' in environment.log.read_text()
+
+
+def test_a_missing_compiler_is_told_before_compiling(prepare, monkeypatch):
+    monkeypatch.setattr(prepare.shutil, 'which', lambda _: None)
+    with pytest.raises(prepare.PrepareError, match='build-essential'):
+        prepare.check_compiler()
+
+
+def test_without_a_gpu_the_index_of_small_builds_is_used_if_it_answers(prepare, monkeypatch):
+    monkeypatch.delenv('TORCH')
+    monkeypatch.setattr(prepare.sys, 'platform', 'linux')
+    monkeypatch.setattr(prepare.shutil, 'which', lambda _: None)
+
+    class Answer:
+        def close(self):
+            pass
+
+    monkeypatch.setattr(prepare.urllib.request, 'urlopen', lambda *_, **__: Answer())
+    assert prepare.torch_arguments() == [prepare.TORCH, '--extra-index-url', prepare.CPU_INDEX]
+
+    def refuse(*_, **__):
+        raise OSError('no network')
+
+    monkeypatch.setattr(prepare.urllib.request, 'urlopen', refuse)
+    assert prepare.torch_arguments() == [prepare.TORCH]
+    monkeypatch.setattr(prepare.shutil, 'which', lambda _: '/usr/bin/nvidia-smi')
+    monkeypatch.setattr(prepare.urllib.request, 'urlopen', lambda *_, **__: Answer())
+    assert prepare.torch_arguments() == [prepare.TORCH]
+
+
+def test_check_says_what_it_finds(tmp_path):
+    command = [sys.executable, str(ROOT / 'tools' / 'prepare.py'), '--check', '--folder']
+    result = subprocess.run([*command, str(tmp_path / 'none')], capture_output=True, text=True)
+    assert result.returncode == 1 and 'not ready' in result.stdout
+    assert not os.listdir(tmp_path)
+
+
+def test_help_of_make_names_the_commands():
+    output = subprocess.run(['make'], cwd=ROOT, capture_output=True, text=True).stdout
+    assert all(f'make {name}' in output for name in ('demo', 'test', 'env', 'lint'))
