@@ -1,11 +1,15 @@
 """What `tools/train.py` and `tools/test.py` share: MMDetection's arguments, and its config."""
 
 import argparse
+import difflib
+import inspect
 import os
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.runner import Runner
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Config:
     """The config with the arguments of :func:`add_arguments` merged into it.
 
-    Exits with a message of one line if there is no such config.
+    Exits with a message if there is no such config, if it fails, or if an option does not fit it.
 
     Args:
         args (argparse.Namespace): With ``config``, and what :func:`add_arguments` adds.
@@ -47,17 +51,39 @@ def load_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Co
     if not Path(args.config).is_file():
         parser.error(f'{args.config}: there is no such config file')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = Config.fromfile(args.config)
+    except Exception as error:  # a config is a program, and may fail like any other
+        parser.error(f'{args.config}: {type(error).__name__}: {error}')
     cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    options = args.cfg_options or {}
+    _refuse_misspelt_keys(cfg, options, parser)
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError, IndexError, AssertionError) as error:
+        parser.error(f'--cfg-options does not fit {args.config}: {error}')
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
-    if args.launcher == 'pytorch' and not torch.cuda.is_available():
+    if args.launcher != 'none' and get_device() in ('cpu', 'mps'):
+        if args.launcher != 'pytorch' or 'RANK' not in os.environ:
+            parser.error(
+                'without a GPU, start the processes with tools/dist_train.sh, tools/dist_test.sh '
+                'or torchrun'
+            )
         _use_processor(cfg)
     return cfg
+
+
+def _refuse_misspelt_keys(cfg: Config, options: dict, parser: argparse.ArgumentParser) -> None:
+    """MMEngine adds an unknown key silently, and then nothing ever reads it."""
+    known = {*cfg, *inspect.signature(Runner.__init__).parameters}
+    for option in options:
+        key = option.split('.')[0]
+        similar = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+        if key not in known and similar:
+            parser.error(f'--cfg-options: the config has no {key!r}; did you mean {similar[0]!r}?')
 
 
 def _use_processor(cfg: Config) -> None:
@@ -68,3 +94,7 @@ def _use_processor(cfg: Config) -> None:
     torch.distributed.init_process_group('gloo')
     cfg.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel'))
     cfg.model_wrapper_cfg.setdefault('device_ids', None)
+    # As MMEngine's default wrapper has them.
+    cfg.model_wrapper_cfg.setdefault('broadcast_buffers', False)
+    unused = cfg.get('find_unused_parameters', False)
+    cfg.model_wrapper_cfg.setdefault('find_unused_parameters', unused)

@@ -180,3 +180,17 @@ def test_without_the_package(name, tmp_path):
     assert run.stderr.splitlines() == [
         'The package is not installed: run `pip install -e .` in its checkout, or `make`'
     ]
+
+
+def test_bad_configs_and_options(config, tool, refused, tmp_path, monkeypatch):
+    train, broken = tool('train'), tmp_path / 'broken.py'
+    broken.write_text('model = dict(backbone=)')
+    assert 'broken.py: SyntaxError' in refused(train, broken)
+    options = ['--cfg-options', 'max_epochs.value=3']
+    assert '--cfg-options does not fit' in refused(train, config, *options)
+    message = refused(train, config, '--cfg-options', 'optim_wraper.optimizer.lr=0.1')
+    assert "no 'optim_wraper'; did you mean 'optim_wrapper'?" in message
+    monkeypatch.setattr('mmdet_yolo2fl.command_line.get_device', lambda: 'cpu')
+    monkeypatch.delenv('RANK', raising=False)
+    assert 'tools/dist_train.sh' in refused(train, config, '--launcher', 'pytorch')
+    assert 'tools/dist_train.sh' in refused(train, config, '--launcher', 'slurm')
