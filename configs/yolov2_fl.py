@@ -1,5 +1,5 @@
 # YOLOv2 with focal loss on the embedded street scenes: `make demo`.
-# Three eighths as wide as Darknet-19 and at one size, so that two CPU cores need minutes.
+# A quarter as wide as Darknet-19 and at one size, so that two CPU cores need minutes.
 _base_ = [
     './_base_/models/yolov2_fl.py',
     './_base_/datasets/tiny_traffic.py',
@@ -8,12 +8,12 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(batch_augments=None),
-    backbone=dict(widen_factor=0.375),
-    neck=dict(in_channels=(192, 384), out_channels=384, passthrough_channels=32),
+    backbone=dict(widen_factor=0.25),
+    neck=dict(in_channels=(128, 256), out_channels=256, passthrough_channels=32),
     bbox_head=dict(
         num_classes=4,
-        in_channels=512,
-        feat_channels=384,
+        in_channels=384,
+        feat_channels=256,
         # tools/cluster_anchors.py configs/yolov2_fl.py
         anchor_generator=dict(
             anchors=[(1.07, 0.79), (2.0, 1.21), (1.18, 3.07), (3.06, 2.11), (4.72, 3.07)]

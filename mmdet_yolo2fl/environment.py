@@ -42,7 +42,9 @@ def check_environment() -> None:
         warnings.filterwarnings('ignore', message='.*faster.?coco.?eval.*')
         mmdet = _require('mmdet', 'MMDetection is not installed.')
     if _version(mmdet.__version__) < (3, 0):
-        raise _error(f'MMDetection {mmdet.__version__} is too old: this package needs 3.0 or later.')
+        raise _error(
+            f'MMDetection {mmdet.__version__} is too old: this package needs 3.0 or later.'
+        )
     if _version(torch.__version__) >= (2, 6) and _version(mmengine.__version__) < (0, 10, 8):
         warnings.warn(
             f'MMEngine {mmengine.__version__} cannot resume a run with PyTorch '

@@ -1,8 +1,8 @@
 """Starts a project of one's own: copies the configs and the tools that travel in the package.
 
-  python -m mmdet_yolo2fl.new_project my_project
-  cd my_project
-  python tools/train.py configs/yolov2_fl.py
+python -m mmdet_yolo2fl.new_project my_project
+cd my_project
+python tools/train.py configs/yolov2_fl.py
 """
 
 import argparse
@@ -43,9 +43,7 @@ def new_project(folder: str | Path) -> Path:
     unfinished = folder.with_name(f'.{folder.name}.unfinished')
     shutil.rmtree(unfinished, ignore_errors=True)
     for name in ('configs', 'tools'):
-        shutil.copytree(
-            source / name, unfinished / name, ignore=shutil.ignore_patterns(*LEFT_OUT)
-        )
+        shutil.copytree(source / name, unfinished / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
     if folder.exists():
         folder.rmdir()
     unfinished.rename(folder)

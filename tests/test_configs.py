@@ -15,7 +15,9 @@ import mmdet_yolo2fl  # noqa: F401
 from .conftest import sample
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-LEAVES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
+LEAVES = sorted(
+    str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts
+)
 MODEL_BASES = sorted(
     str(p.relative_to(CONFIGS)) for p in (CONFIGS / '_base_' / 'models').glob('*.py')
 )
@@ -69,7 +71,9 @@ def test_the_rest_of_a_config_fits_together(name):
         assert evaluator['classwise']
         evaluator['ann_file'] = None  # not here
     METRICS.build(evaluator)
-    wrapper = build_optim_wrapper(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), cfg.optim_wrapper)
+    wrapper = build_optim_wrapper(
+        nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), cfg.optim_wrapper
+    )
     # Darknet decays neither biases nor batch normalization.
     decay = {id(p): g['weight_decay'] for g in wrapper.optimizer.param_groups for p in g['params']}
     assert sorted(value > 0 for value in decay.values()) == [False, False, False, True]
@@ -78,7 +82,13 @@ def test_the_rest_of_a_config_fits_together(name):
 @pytest.mark.parametrize('folder', ['voc0712', 'coco', 'bccd'])
 def test_each_data_set_has_its_configs(folder):
     names = {Path(name).stem for name in LEAVES if name.startswith(folder)}
-    assert names >= {'yolov2', 'yolov2_fl', 'yolov2_tiny', 'yolov2_tiny_fl', 'yolov2_mobilenetv2_fl'}
+    assert names >= {
+        'yolov2',
+        'yolov2_fl',
+        'yolov2_tiny',
+        'yolov2_tiny_fl',
+        'yolov2_mobilenetv2_fl',
+    }
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import runpy
 from pathlib import Path
 
+import mmdet
 import numpy as np
 import pytest
 import torch
@@ -104,6 +105,32 @@ def test_det_inferencer_gives_boxes_of_the_original_image(run):
         assert (boxes[:, 2] <= width + 1e-3).all() and (boxes[:, 3] <= height + 1e-3).all()
         assert boxes[:, 2].max() > 0.5 * width  # and not in pixels of the network's input
     assert inferencer.visualizer.dataset_meta['classes'][0] == 'car'
+
+
+def mmdetections_tool(name):
+    path = Path(mmdet.__file__).parent / '.mim' / 'tools' / f'{name}.py'
+    if not path.exists():
+        pytest.skip('this MMDetection was installed without its tools')
+    return str(path)
+
+
+def test_mmdetections_own_train_py_needs_nothing_but_custom_imports(run, monkeypatch):
+    script = mmdetections_tool('train')
+    arguments = [str(run / 'tiny.py'), '--work-dir', str(run / 'own')]
+    arguments += ['--cfg-options', 'train_cfg.max_epochs=1', 'default_hooks.checkpoint.interval=1']
+    monkeypatch.setattr('sys.argv', [script, *arguments])
+    runpy.run_path(script, run_name='__main__')
+    assert (run / 'own' / 'epoch_1.pth').is_file()
+
+
+def test_mmdetections_analysis_tools_read_our_logs(run, monkeypatch):
+    script = mmdetections_tool('analysis_tools/analyze_logs')
+    (log,) = (run / 'out').glob('*/vis_data/scalars.json')
+    arguments = ['plot_curve', str(log), '--keys', 'loss_obj', '--style', 'default']
+    arguments += ['--out', str(run / 'curve.png')]
+    monkeypatch.setattr('sys.argv', [script, *arguments])
+    runpy.run_path(script, run_name='__main__')
+    assert (run / 'curve.png').stat().st_size > 1000
 
 
 def test_the_demo_trains_in_mixed_precision_and_channels_last():

@@ -28,15 +28,17 @@ def import_beside(folder, modules):
         else:
             path.mkdir(exist_ok=True)
             (path / '__init__.py').write_text(source)
-    script = f'import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]\n'
-    script += 'from mmdet_yolo2fl.environment import check_environment as check; check()'
-    # -S: without the installed packages. The package's own import goes on to the parts, so its
-    # __init__ must not run here: a module of that name with its path alone.
-    script = (
-        'import sys, types\n'
-        f'package = types.ModuleType("mmdet_yolo2fl"); package.__path__ = [{str(ROOT / "mmdet_yolo2fl")!r}]\n'
-        'sys.modules["mmdet_yolo2fl"] = package\n' + script
-    )
+    # The package's __init__ would go on and import the parts: here a module with its path alone
+    # stands for it.
+    script = f"""
+import sys, types
+sys.path.insert(0, {str(folder)!r})
+package = sys.modules['mmdet_yolo2fl'] = types.ModuleType('mmdet_yolo2fl')
+package.__path__ = [{str(ROOT / 'mmdet_yolo2fl')!r}]
+from mmdet_yolo2fl.environment import check_environment
+check_environment()
+"""
+    # -S: without the installed packages
     result = subprocess.run(
         [sys.executable, '-S', '-E', '-c', script], capture_output=True, text=True, cwd=folder
     )

@@ -64,7 +64,9 @@ def test_nothing_that_a_user_has_is_replaced(wheel):
 
 
 def test_a_project_from_the_wheel_trains(installed, tmp_path):
-    where = python('-c', 'import mmdet_yolo2fl as m; print(m.__file__)', cwd=tmp_path, env=installed)
+    where = python(
+        '-c', 'import mmdet_yolo2fl as m; print(m.__file__)', cwd=tmp_path, env=installed
+    )
     assert where.strip().splitlines()[-1].startswith(installed['PYTHONPATH'])
 
     python('-m', 'mmdet_yolo2fl.new_project', 'mine', cwd=tmp_path, env=installed)
@@ -74,7 +76,7 @@ def test_a_project_from_the_wheel_trains(installed, tmp_path):
     assert not (project / 'tools' / 'prepare.py').exists()
 
     env = dict(installed, MMDET_YOLO2FL_DATA=str(tmp_path / 'data'))
-    small = 'num_images=2 image_size=(64,64)'.split()
+    small = ['num_images=2', 'image_size=(64,64)']
     options = [f'train_dataloader.dataset.{o}' for o in small]
     options += [f'{s}_dataloader.dataset.{o}' for s in ('val', 'test') for o in small]
     options += [

@@ -71,9 +71,7 @@ def heads(args):
             featmap_strides=[32],
             anchor_generator=dict(type='YOLOAnchorGenerator', strides=[32], base_sizes=[pixels]),
             train_cfg=dict(
-                assigner=dict(
-                    type='GridAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0
-                )
+                assigner=dict(type='GridAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0)
             ),
         )
     )

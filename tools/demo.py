@@ -80,7 +80,7 @@ def ap_by_class(out):
     names = [category['name'] for category in truth.loadCats(truth.getCatIds())]
     found = out / f'{DETECTIONS}.bbox.json'
     if not json.loads(found.read_text()):
-        return {name: (0.0, 0.0) for name in [*names, 'all']}
+        return dict.fromkeys([*names, 'all'], (0.0, 0.0))
     evaluation = COCOeval(truth, truth.loadRes(str(found)), 'bbox')
     evaluation.params.maxDets = [100, 300, 1000]  # CocoMetric's
     evaluation.evaluate()
@@ -89,8 +89,7 @@ def ap_by_class(out):
     precision = evaluation.eval['precision'][..., 0, -1]
     precision = np.where(precision < 0, np.nan, precision)
     table = {
-        name: (precision[0, :, k].mean(), precision[:, :, k].mean())
-        for k, name in enumerate(names)
+        name: (precision[0, :, k].mean(), precision[:, :, k].mean()) for k, name in enumerate(names)
     }
     table['all'] = tuple(np.nanmean(list(table.values()), 0))
     return table
@@ -120,9 +119,7 @@ def draw_predictions(runner, out):
         result.gt_instances.bboxes = get_box_tensor(truth.gt_instances.bboxes)
         image = mmcv.imread(truth.img_path, channel_order='rgb')
         file = folder / Path(truth.img_path).with_suffix('.png').name
-        visualizer.add_datasample(
-            file.stem, image, result, pred_score_thr=0.4, out_file=str(file)
-        )
+        visualizer.add_datasample(file.stem, image, result, pred_score_thr=0.4, out_file=str(file))
         pictures.append(cv2.imread(str(file)))
     rows = [np.hstack(pictures[i : i + 2]) for i in range(0, len(pictures), 2)]
     cv2.imwrite(str(out / 'predictions.jpg'), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 88])
@@ -175,7 +172,8 @@ def main(args=None):
         torch=torch.__version__,
         mmdet_yolo2fl=mmdet_yolo2fl.__version__,
     )
-    summary = f'{args.config.name}, seed {args.seed}: {minutes:.1f} minutes of training\n\n{markdown(table)}\n'
+    summary = f'{args.config.name}, seed {args.seed}: {minutes:.1f} minutes of training\n\n'
+    summary += f'{markdown(table)}\n'
     write(args.out / 'results.md', summary)
     content = dict(recipe=recipe, minutes=minutes, ap50_and_ap=table, metrics=metrics)
     content['machine'] = machine

@@ -244,7 +244,7 @@ def main(args=None):
         '--folder', type=Path, default=ROOT / '.venv', help='of the virtual environment'
     )
     args = parser.parse_args(args)
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036, whoever has an older one shall read why
         return f'Python 3.10 or later is needed, this is {platform.python_version()}.'
     environment = Environment(args.folder.resolve())
     if args.check:

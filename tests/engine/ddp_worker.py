@@ -7,12 +7,14 @@ import torch
 import torch.distributed as dist
 from mmdet.registry import MODELS
 from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import init_default_scope
 from tiny_run import RandomBoxes, model_cfg
 from torch import nn
 
 
 def build_model() -> nn.Module:
     """A model as it is after some training, with batch norm in eval mode."""
+    init_default_scope('mmdet')
     torch.manual_seed(0)
     model = MODELS.build(model_cfg())
     model.init_weights()

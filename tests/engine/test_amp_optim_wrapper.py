@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from mmdet.registry import OPTIM_WRAPPERS
-from tiny_run import ITERS_PER_EPOCH, Interrupted, assert_same_weights, train
+from tiny_run import ITERS_PER_EPOCH, InterruptedRunError, assert_same_weights, train
 from torch import nn
 
 import mmdet_yolo2fl  # noqa: F401
@@ -108,7 +108,7 @@ def test_trains_and_resumes_with_channels_last(tmp_path):
     )
     whole = train(tmp_path / 'whole', **kwargs)
     stop = dict(type='InterruptHook', at_iter=ITERS_PER_EPOCH + 1)
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(tmp_path / 'cut', **dict(kwargs, hooks=[*kwargs['hooks'], stop]))
     resumed = train(tmp_path / 'cut', resume=True, **kwargs)
     assert_same_weights(whole.model, resumed.model)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.fileio import get_file_backend
 from mmengine.runner.checkpoint import get_torch_safe_globals
-from tiny_run import Interrupted, assert_same_weights, train
+from tiny_run import InterruptedRunError, assert_same_weights, train
 
 
 def checkpoints(work_dir):
@@ -72,14 +72,16 @@ class Crash:
             if self.count > self.at:
                 if name == 'fsync':
                     os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)
-                raise Interrupted
+                raise InterruptedRunError
             return call(*args)
 
         return operation
 
 
 KEEP_ONE = dict(
-    epochs=2, scores=[0.1, 0.5], checkpoint=dict(max_keep_ckpts=1, save_best='score', rule='greater')
+    epochs=2,
+    scores=[0.1, 0.5],
+    checkpoint=dict(max_keep_ckpts=1, save_best='score', rule='greater'),
 )
 
 
@@ -92,7 +94,7 @@ def test_a_crash_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monke
     # Operation 4 ends the first save: the rename of `last_checkpoint`.
     for operation in range(4, crash.count):
         work_dir = tmp_path / str(operation)
-        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
             Crash(patch, at=operation)
             train(work_dir, **KEEP_ONE)
         last = Path((work_dir / 'last_checkpoint').read_text())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tiny_run
 from mmengine.hooks import Hook
-from tiny_run import ITERS_PER_EPOCH, Interrupted, assert_same_weights, start, train
+from tiny_run import ITERS_PER_EPOCH, InterruptedRunError, assert_same_weights, start, train
 
 # In the second of three epochs.
 MIDDLE = ITERS_PER_EPOCH + 1
@@ -32,7 +32,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, uninterrupted):
 
 
 def interrupt_and_resume(work_dir, **kwargs):
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         train(work_dir, hooks=[dict(type='InterruptHook', at_iter=MIDDLE)], **kwargs)
     return train(work_dir, resume=True, **kwargs)
 
@@ -65,7 +65,7 @@ def test_resumed_at_the_input_size_of_the_checkpoint(tmp_path):
                 self.size = size(runner)
 
     first, second = Sizes(), Sizes()
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         stop = dict(type='InterruptHook', at_iter=MIDDLE)
         train(tmp_path, watch=first, resize=True, hooks=[stop])
     train(tmp_path, watch=second, resize=True, resume=True)

@@ -98,7 +98,7 @@ class KillHook(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     pass
 
 
@@ -111,7 +111,7 @@ class InterruptHook(Hook):
 
     def after_train_iter(self, runner, *args, **kwargs) -> None:
         if runner.iter == self.at_iter:
-            raise Interrupted
+            raise InterruptedRunError
 
 
 def model_cfg(resize: bool = False) -> dict:

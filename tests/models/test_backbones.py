@@ -5,7 +5,9 @@ from torch import nn
 
 import mmdet_yolo2fl  # noqa: F401
 
-WIDTHS = dict(Darknet19=[32, 64, 128, 256, 512, 1024], DarknetTiny=[16, 32, 64, 128, 256, 512, 1024])
+WIDTHS = dict(
+    Darknet19=[32, 64, 128, 256, 512, 1024], DarknetTiny=[16, 32, 64, 128, 256, 512, 1024]
+)
 
 
 def build(name, **kwargs):

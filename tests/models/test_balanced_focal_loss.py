@@ -80,7 +80,9 @@ def test_gamma_zero_is_cross_entropy():
     torch.manual_seed(0)
     pred, labels = torch.randn(8, 3), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
     plain = BalancedFocalLoss(gamma=0, alpha=None)
-    torch.testing.assert_close(plain(pred, labels), CrossEntropyLoss(use_sigmoid=True)(pred, labels))
+    torch.testing.assert_close(
+        plain(pred, labels), CrossEntropyLoss(use_sigmoid=True)(pred, labels)
+    )
     weights = [0.5, 2.0, 3.0]
     rows = labels.clamp(max=2)
     for class_weight in (None, weights):

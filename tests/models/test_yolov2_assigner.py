@@ -16,7 +16,10 @@ def run(raw, truths, ignored=None, anchors=ANCHORS, **kwargs):
     boxes = [
         [
             [
-                [oracle.decode(raw[b, j, i, a].tolist(), i, j, anchors[a]) for a in range(len(anchors))]
+                [
+                    oracle.decode(raw[b, j, i, a].tolist(), i, j, anchors[a])
+                    for a in range(len(anchors))
+                ]
                 for i in range(width)
             ]
             for j in range(height)
@@ -31,7 +34,10 @@ def run(raw, truths, ignored=None, anchors=ANCHORS, **kwargs):
             gt[b, m], mask[b, m] = torch.tensor(truth, dtype=torch.float64), True
     extra = ()
     if ignored is not None:
-        extra = (torch.tensor(ignored, dtype=torch.float64), torch.ones(batch, len(ignored[0])).bool())
+        extra = (
+            torch.tensor(ignored, dtype=torch.float64),
+            torch.ones(batch, len(ignored[0])).bool(),
+        )
     result = YOLOV2Assigner(**kwargs).assign(
         torch.tensor(boxes, dtype=torch.float64).flatten(1, 3),
         torch.tensor(anchors, dtype=torch.float64) * 32,
@@ -51,7 +57,13 @@ def compare(boxes, truths, result, size, ignored=None, **kwargs):
         )
         for (j, i, a), expected in kind.items():
             slot = (j * size[1] + i) * len(ANCHORS) + a
-            got = 'pos' if result.positive[b, slot] else 'neg' if result.negative[b, slot] else 'ignore'
+            got = (
+                'pos'
+                if result.positive[b, slot]
+                else 'neg'
+                if result.negative[b, slot]
+                else 'ignore'
+            )
             assert got == expected, (b, j, i, a)
             if expected == 'pos':
                 assert result.truth[b, slot] == owner[j, i, a]
@@ -65,9 +77,7 @@ def compare(boxes, truths, result, size, ignored=None, **kwargs):
 
 @pytest.mark.parametrize('bias_match', [True, False])
 @settings(max_examples=30, deadline=None)
-@given(
-    seed=st.integers(0, 2**31), counts=st.lists(st.integers(0, 6), min_size=1, max_size=3)
-)
+@given(seed=st.integers(0, 2**31), counts=st.lists(st.integers(0, 6), min_size=1, max_size=3))
 def test_equals_plain_loops(bias_match, seed, counts):
     g = torch.Generator().manual_seed(seed)
     size = (3, 5)

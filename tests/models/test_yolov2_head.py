@@ -137,7 +137,10 @@ def test_joint_way_is_focal_loss_on_every_class_of_every_slot(rescore):
     weight = torch.zeros(2, H, W, 3, 1, dtype=torch.float64)
     for b, truth in enumerate(TRUTHS):
         boxes = [
-            [[oracle.decode(raw[b, j, i, a].tolist(), i, j, ANCHORS[a]) for a in range(3)] for i in range(W)]
+            [
+                [oracle.decode(raw[b, j, i, a].tolist(), i, j, ANCHORS[a]) for a in range(3)]
+                for i in range(W)
+            ]
             for j in range(H)
         ]
         owner, kind = oracle.assign(boxes, truth.bboxes.tolist(), ANCHORS, (H, W))

@@ -15,7 +15,9 @@ train_pipeline = [
     dict(type='Resize', scale=image_size, keep_ratio=False),
     dict(type='YOLOXHSVRandomAug'),  # before flips: it writes into the image
     # Under a microscope there is no up and down.
-    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
+    dict(
+        type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']
+    ),
     # Two boxes of the set have no area.
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
     dict(type='PackDetInputs'),

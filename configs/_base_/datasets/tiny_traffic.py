@@ -32,9 +32,7 @@ val_dataloader = dict(
     persistent_workers=True,
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='TinyTrafficDataset', split='val', test_mode=True, pipeline=test_pipeline
-    ),
+    dataset=dict(type='TinyTrafficDataset', split='val', test_mode=True, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 # Without an annotation file the metric takes the truths from the samples (`instances` above).

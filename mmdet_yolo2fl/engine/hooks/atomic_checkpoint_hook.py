@@ -26,9 +26,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Choose the backend that writes whole files."""
-        if self.backend_args is None and self.file_client_args is None:
-            if type(get_file_backend(self.out_dir or runner.work_dir)) is LocalBackend:
-                self.backend_args = dict(backend='atomic_local')
+        given = self.backend_args is not None or self.file_client_args is not None
+        if not given and type(get_file_backend(self.out_dir or runner.work_dir)) is LocalBackend:
+            self.backend_args = dict(backend='atomic_local')
         super().before_train(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:

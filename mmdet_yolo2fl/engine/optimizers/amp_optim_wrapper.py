@@ -62,7 +62,8 @@ class YOLOV2AmpOptimWrapper(AmpOptimWrapper):
         if not self._autocast:
             print_log(
                 'This processor has neither AVX512-BF16 nor AMX: training in float32, which is '
-                "faster here. To train in bfloat16 all the same, set optim_wrapper.dtype='bfloat16'.",
+                'faster here. To train in bfloat16 all the same, set '
+                "optim_wrapper.dtype='bfloat16'.",
                 logger='current',
                 level=logging.WARNING,
             )

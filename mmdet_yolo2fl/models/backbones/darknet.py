@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from mmcv.cnn import ConvModule
-
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm

@@ -253,9 +253,7 @@ class YOLOV2Head(BaseDenseHead):
         # MMDetection passes None for an image without the field.
         if any(gt is not None and len(gt) for gt in batch_gt_instances_ignore or ()):
             none = gt_bboxes.new_zeros(0, 4)
-            ignored = _pad(
-                [none if gt is None else gt.bboxes for gt in batch_gt_instances_ignore]
-            )
+            ignored = _pad([none if gt is None else gt.bboxes for gt in batch_gt_instances_ignore])
 
         anchors = priors[: self.num_anchors, 2:] - priors[: self.num_anchors, :2]
         assigned = self.assigner.assign(
@@ -268,9 +266,7 @@ class YOLOV2Head(BaseDenseHead):
 
         losses = self._score_losses(pred, assigned, gt_labels, avg_factor)
         losses.update(
-            self._box_losses(
-                pred, decoded, priors, featmap_size, assigned, gt_bboxes, avg_factor
-            )
+            self._box_losses(pred, decoded, priors, featmap_size, assigned, gt_bboxes, avg_factor)
         )
         iou = assigned.iou * assigned.matched
         losses['avg_iou'] = iou.sum() / num_pos.clamp(min=1)

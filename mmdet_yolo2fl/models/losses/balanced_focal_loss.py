@@ -62,7 +62,9 @@ def balanced_focal_loss(
         miss = prob * (1 - target) + complement * target
         weight = 1.0
         if alpha is not None:
-            weight = alpha if alpha_mode == 'uniform' else alpha * target + (1 - alpha) * (1 - target)
+            weight = (
+                alpha if alpha_mode == 'uniform' else alpha * target + (1 - alpha) * (1 - target)
+            )
     if gamma > 0:
         # A power below one has an infinite slope at zero; the floor lies where the loss itself
         # has long vanished.

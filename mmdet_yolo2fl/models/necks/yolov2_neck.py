@@ -92,9 +92,7 @@ class YOLOV2Neck(BaseModule):
 
         self.coarse = nn.Sequential()
         for _ in range(num_convs):
-            self.coarse.append(
-                ConvModule(coarse_channels, out_channels, 3, padding=1, **layer_cfg)
-            )
+            self.coarse.append(ConvModule(coarse_channels, out_channels, 3, padding=1, **layer_cfg))
             coarse_channels = out_channels
         self.fine = nn.Identity()
         if passthrough_channels is not None:

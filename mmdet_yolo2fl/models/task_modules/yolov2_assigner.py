@@ -12,8 +12,8 @@ class YOLOV2Assignment(NamedTuple):
     """Who is responsible for what; B images, M padded truths, S = H*W*A slots.
 
     Attributes:
-        slot (Tensor): ``(B, M)`` int64, the slot of each truth, 0..S-1, in the order of MMDetection's
-            ``grid_priors``: row, column, anchor. Meaningless where ``matched`` is False.
+        slot (Tensor): ``(B, M)`` int64, the slot of each truth, 0..S-1, in the order of
+            MMDetection's ``grid_priors``: row, column, anchor. Of no meaning where not ``matched``.
         matched (Tensor): ``(B, M)`` bool, True for a valid truth that owns its slot.
         truth (Tensor): ``(B, S)`` int64, the truth that owns each slot, 0 where there is none.
         positive (Tensor): ``(B, S)`` bool, slots that own a truth.
@@ -92,9 +92,7 @@ class YOLOV2Assigner:
             YOLOV2Assignment: See there for the shapes.
         """
         batch_size, num_slots = pred_bboxes.shape[:2]
-        slot, valid = self._slots(
-            pred_bboxes, anchors, featmap_size, stride, gt_bboxes, gt_mask
-        )
+        slot, valid = self._slots(pred_bboxes, anchors, featmap_size, stride, gt_bboxes, gt_mask)
         # Boxes that cannot be learned overlap nothing; NaN would spread through the IoU.
         gt_bboxes = gt_bboxes.masked_fill(~valid[..., None], 0.0)
         ious = bbox_overlaps(pred_bboxes, gt_bboxes)
