@@ -20,7 +20,7 @@ model = dict(
         ),
     ),
 )
-max_epochs = 10
+max_epochs = 12
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 optim_wrapper = dict(type='YOLOV2AmpOptimWrapper', optimizer=dict(lr=0.002))
 param_scheduler = [

@@ -12,7 +12,6 @@ import torch
 from mmengine import print_log
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
-from numpy.dtypes import Float32DType, Float64DType, Int32DType, Int64DType
 
 
 def _history_buffer_method(owner: type, name: str):
@@ -32,7 +31,7 @@ def _safe_globals() -> list[tuple]:
         for name in ('_reconstruct', 'scalar')
     ]
     classes = [HistoryBuffer, np.ndarray, np.dtype, slice]
-    classes += [Float32DType, Float64DType, Int32DType, Int64DType]
+    classes += [type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64')]
     return [
         (_history_buffer_method, '__builtin__.getattr'),
         (_history_buffer_method, 'builtins.getattr'),

@@ -28,6 +28,14 @@ def check_environment() -> None:
     torch = _require('torch', 'PyTorch is not installed.')
     mmengine = _require('mmengine', 'MMEngine is not installed.')
     mmcv = _require('mmcv', 'MMCV is not installed.')
+    for library in (torch, mmengine, mmcv):
+        # Python imports a folder without its __init__.py too
+        if not hasattr(library, '__version__'):
+            raise _error(
+                f'{library.__name__} is damaged: only a part of its files is there, as after '
+                'uninstalling one family while the other was installed as well. Uninstall both '
+                f'and install one anew. The rest lies in {list(library.__path__)}.'
+            )
     if _version(mmcv.__version__) < (2, 0):
         raise _error(f'MMCV {mmcv.__version__} is too old: MMDetection 3 needs 2.0 or later.')
     _require(

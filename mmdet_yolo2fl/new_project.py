@@ -8,6 +8,7 @@ python tools/train.py configs/yolov2_fl.py
 import argparse
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 # In a wheel they lie in the package, in a checkout beside it.
@@ -39,14 +40,16 @@ def new_project(folder: str | Path) -> Path:
         raise FileNotFoundError(
             f'{SOURCES[0]} is missing: install mmdet_yolo2fl from a wheel or a checkout'
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f'.{folder.name}.unfinished')
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for name in ('configs', 'tools'):
-        shutil.copytree(source / name, unfinished / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    if folder.exists():
-        folder.rmdir()
-    unfinished.rename(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.unfinished-', dir=folder) as unfinished:
+        copies = [
+            shutil.copytree(
+                source / name, Path(unfinished, name), ignore=shutil.ignore_patterns(*LEFT_OUT)
+            )
+            for name in ('configs', 'tools')
+        ]
+        for copy in copies:
+            copy.rename(folder / copy.name)
     return folder
 
 

@@ -62,7 +62,7 @@ def test_the_rest_of_a_config_fits_together(name):
     for dataset in dataset_configs(cfg) + [cfg.val_dataloader.dataset]:
         metainfo = dataset.get('metainfo') or DATASETS.get(dataset.type).METAINFO
         assert len(metainfo['classes']) == classes
-        for transform in dataset.pipeline:
+        for transform in [*dataset.pipeline, *cfg.tta_pipeline]:
             TRANSFORMS.build(transform)
     assert cfg.auto_scale_lr.base_batch_size > 0
     evaluator = dict(cfg.val_evaluator)

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import DetInferencer
+from mmdet.models import SingleStageDetector
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
 
-import mmdet_yolo2fl  # noqa: F401
+from mmdet_yolo2fl.datasets import TinyTrafficDataset
 
 ROOT = Path(__file__).parents[1]
 CONFIG = f"""
@@ -67,6 +71,33 @@ def test_leaves_everything_in_one_folder(run):
         assert table[name][1] == pytest.approx(expected, abs=1e-3, nan_ok=True)
 
 
+def test_ap_by_class_of_known_detections(tmp_path):
+    truths = [(1, 1, [10, 10, 40, 20]), (1, 2, [60, 10, 20, 30]), (2, 1, [5, 5, 30, 30])]
+    annotations = [
+        dict(id=i + 1, image_id=image, category_id=c, bbox=box, area=box[2] * box[3], iscrowd=0)
+        for i, (image, c, box) in enumerate(truths)
+    ]
+    categories = [dict(id=1, name='car'), dict(id=2, name='truck')]
+    images = [dict(id=1, width=100, height=60), dict(id=2, width=100, height=60)]
+    content = dict(images=images, annotations=annotations, categories=categories)
+    (tmp_path / 'detections.gt.json').write_text(json.dumps(content))
+    # One car exactly and one missed; the truck with IoU 2/3: right at 0.5, 0.55, 0.6 and 0.65.
+    found = [(1, 1, [10, 10, 40, 20], 0.9), (1, 2, [60, 10, 20, 20], 0.8)]
+    detections = [dict(image_id=i, category_id=c, bbox=b, score=s) for i, c, b, s in found]
+    (tmp_path / 'detections.bbox.json').write_text(json.dumps(detections))
+    table = runpy.run_path(str(ROOT / 'tools' / 'demo.py'))['ap_by_class'](tmp_path)
+    half = 51 / 101  # recall 0.5 is reached at 51 of the 101 points
+    assert table['car'] == pytest.approx((half, half))
+    assert table['truck'] == pytest.approx((1.0, 0.4))
+    assert table['all'] == pytest.approx(((half + 1) / 2, (half + 0.4) / 2))
+
+
+def test_another_seed_needs_another_folder(run):
+    arguments = ['--config', str(run / 'tiny.py'), '--out', str(run / 'out'), '--seed', '1']
+    with pytest.raises(SystemExit, match='another config or seed'):
+        tool('demo')(arguments)
+
+
 def test_does_nothing_twice(run, capsys):
     out = run / 'out'
     before = {path: path.stat().st_mtime_ns for path in out.rglob('*')}
@@ -83,12 +114,46 @@ def test_the_same_evaluation_by_test_py(run):
     assert metrics['coco/bbox_mAP'] == content['metrics']['coco/bbox_mAP']
 
 
-def test_test_time_augmentation(run):
-    checkpoint = str(run / 'out' / 'epoch_2.pth')
-    metrics = tool('test')(
-        [str(run / 'tiny.py'), checkpoint, '--tta', '--work-dir', str(run / 'tta')]
-    )
-    assert 0 <= metrics['coco/bbox_mAP'] <= 1
+@DATASETS.register_module()
+class OneSided(TinyTrafficDataset):
+    """One object in the left half of every image, so that a flipped truth would be found out."""
+
+    def load_data_list(self):
+        data = super().load_data_list()
+        for info in data:
+            info['instances'] = [dict(bbox=[4, 8, 40, 60], bbox_label=1, ignore_flag=0)]
+        return data
+
+
+@MODELS.register_module()
+class FindsTheOne(SingleStageDetector):
+    """Finds the object of OneSided at its place, mirrored if the image is."""
+
+    def predict(self, batch_inputs, batch_data_samples, rescale=True):
+        for sample in batch_data_samples:
+            width = sample.ori_shape[1]
+            box = torch.tensor([[4.0, 8.0, 40.0, 60.0]])
+            if sample.get('flip'):
+                box[:, [0, 2]] = width - box[:, [2, 0]]
+            sample.pred_instances = InstanceData(
+                bboxes=box, scores=torch.tensor([0.9]), labels=torch.tensor([1])
+            )
+        return batch_data_samples
+
+
+@pytest.mark.parametrize('ours', [True, False])
+def test_test_time_augmentation_keeps_truths_and_boxes_together(run, monkeypatch, ours):
+    arguments = [str(run / 'tiny.py'), str(run / 'out' / 'epoch_2.pth'), '--tta']
+    arguments += ['--work-dir', str(run / 'tta'), '--cfg-options', 'model.type=FindsTheOne']
+    arguments += ['test_dataloader.dataset.type=OneSided']
+    if ours:
+        assert tool('test')(arguments)['coco/bbox_mAP'] == 1
+        return
+    script, found, test = mmdetections_tool('test'), {}, Runner.test
+    monkeypatch.setattr(Runner, 'test', lambda self: found.update(test(self)))
+    monkeypatch.setattr('sys.argv', [script, *arguments])
+    runpy.run_path(script, run_name='__main__')
+    assert found['coco/bbox_mAP'] == 1
 
 
 def test_det_inferencer_gives_boxes_of_the_original_image(run):

@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -153,11 +154,16 @@ def main(args=None):
     args = parse_args(args)
     cfg = load_config(args)
     recipe = hashlib.sha256(cfg.pretty_text.encode()).hexdigest()
-    results = args.out / 'results.json'
-    if results.is_file() and json.loads(results.read_text())['recipe'] == recipe:
+    results, recipe_file = args.out / 'results.json', args.out / 'recipe.txt'
+    if recipe_file.is_file() and recipe_file.read_text() != recipe:
+        sys.exit(f'{args.out} holds a run of another config or seed: delete it, or choose --out.')
+    if results.is_file():
         print((args.out / 'results.md').read_text())
         print(f'Done before; delete {args.out} to do it again.')
         return
+    args.out.mkdir(parents=True, exist_ok=True)
+    write(recipe_file, recipe)
+    begun_before = (args.out / 'last_checkpoint').exists()
     epochs = cfg.train_cfg.max_epochs
     print(f'Training {args.config.name} for {epochs} epochs: 5 to 10 minutes on two CPU cores.')
     runner, minutes, metrics = train_and_evaluate(cfg)
@@ -172,10 +178,11 @@ def main(args=None):
         torch=torch.__version__,
         mmdet_yolo2fl=mmdet_yolo2fl.__version__,
     )
-    summary = f'{args.config.name}, seed {args.seed}: {minutes:.1f} minutes of training\n\n'
+    summary = f'{args.config.name}, seed {args.seed}: {minutes:.1f} minutes of training'
+    summary += ' since it was resumed\n\n' if begun_before else '\n\n'
     summary += f'{markdown(table)}\n'
     write(args.out / 'results.md', summary)
-    content = dict(recipe=recipe, minutes=minutes, ap50_and_ap=table, metrics=metrics)
+    content = dict(minutes=minutes, ap50_and_ap=table, metrics=metrics)
     content['machine'] = machine
     write(results, json.dumps(content, indent=2))
     print(f'\n{summary}\nIn {args.out}: predictions.jpg, predictions/, loss_curve.png, results.md')

@@ -19,6 +19,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
 import venv
@@ -33,6 +34,7 @@ MMCV = 'onedl-mmcv==2.3.6'
 # OpenCV 5 has lost the reader of Darknet's files.
 OPENCV = ['opencv-python<5', 'opencv-python-headless<5']
 MMDET = ['onedl-mmdetection==3.5.1', 'onedl-mmengine==0.10.12']
+HEARTBEAT = 30  # seconds between two signs of life in a long step
 # Runs an op rather than only importing it: a build without ops, or for another PyTorch, shows
 # itself here. On a GPU the op must have been compiled for it.
 PROBE = """
@@ -84,10 +86,10 @@ class Environment:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=1)
                     break
-                minutes = int((time.monotonic() - start) / 60)
-                if minutes > said:
-                    said = minutes
-                    print(f'  ... still at it after {minutes} min', flush=True)
+                seconds = int(time.monotonic() - start)
+                if seconds >= said + HEARTBEAT:
+                    said = seconds
+                    print(f'  ... {seconds // 60}:{seconds % 60:02} min', flush=True)
         seconds = time.monotonic() - start
         if process.returncode:
             with self.log.open('rb') as log:
@@ -141,18 +143,57 @@ def torch_arguments(look=True):
     return [TORCH]
 
 
-def check_compiler():
+def create(environment):
+    """Make the virtual environment, with pip in it.
+
+    Raises:
+        PrepareError: If this Python can do neither by itself nor by its own pip.
+    """
+    print(f'- A virtual environment in {environment.folder}')
+    try:
+        venv.create(environment.folder, with_pip=True, clear=True)
+        return
+    except subprocess.CalledProcessError:
+        # Debian keeps ensurepip in a package of its own; this Python's pip does as well.
+        venv.create(environment.folder, clear=True)
+    code = 'import sysconfig; print(sysconfig.get_path("purelib"))'
+    packages = subprocess.check_output([str(environment.python), '-c', code], text=True).strip()
+    pip = [sys.executable, '-m', 'pip', 'install', '--target', packages, 'pip']
+    result = subprocess.run(pip, capture_output=True, text=True)
+    if result.returncode:
+        raise PrepareError(
+            f'{result.stderr}\nThis Python has neither ensurepip nor a working pip. '
+            'Debian, Ubuntu: sudo apt install python3-venv.'
+        )
+
+
+def check_compiler(environment):
     """Refuse early what would fail after minutes.
 
     Raises:
-        PrepareError: If there is no C++ compiler.
+        PrepareError: If there is no wheel of MMCV in pip's cache, and no C++ compiler or no
+            Python headers to compile it.
     """
+    cached = subprocess.run(
+        [str(environment.python), '-m', 'pip', 'cache', 'list', 'onedl_mmcv'],
+        capture_output=True,
+        text=True,
+    )
+    if '.whl' in cached.stdout:
+        return
     compilers = [os.environ.get('CXX', ''), 'c++', 'g++', 'clang++', 'cl']
-    if not any(shutil.which(compiler) for compiler in compilers if compiler):
+    headers = Path(sysconfig.get_path('include'), 'Python.h')
+    missing = []
+    # CXX may carry arguments, as in 'ccache g++'
+    if not any(shutil.which(shlex.split(compiler)[0]) for compiler in compilers if compiler):
+        missing.append('a C++ compiler')
+    if not headers.is_file():
+        missing.append(f"Python's headers ({headers})")
+    if missing:
         raise PrepareError(
-            "No C++ compiler found, which MMCV's ops need. Debian, Ubuntu: sudo apt install "
-            'build-essential python3-dev. macOS: xcode-select --install. Windows: the Build Tools '
-            'for Visual Studio.'
+            f"MMCV's ops must be compiled, and there is no sign of {' and of '.join(missing)}. "
+            'Debian, Ubuntu: sudo apt install build-essential python3-dev. macOS: xcode-select '
+            '--install. Windows: the Build Tools for Visual Studio.'
         )
 
 
@@ -162,7 +203,6 @@ def install_mmcv(environment):
     Raises:
         PrepareError: If they do not run in the end.
     """
-    check_compiler()
     mmcv = ['--no-build-isolation', MMCV]
     print(
         "  MMCV's ops are compiled now, unless pip has kept a wheel of them: 10 to 40 minutes on\n"
@@ -193,9 +233,10 @@ def install_mmcv(environment):
 def prepare(environment):
     """Bring the environment to the wanted state. Every step may be repeated."""
     if not environment.works('import pip'):
-        print(f'- A virtual environment in {environment.folder}')
-        venv.create(environment.folder, with_pip=True, clear=True)
+        create(environment)
     environment.stamp.unlink(missing_ok=True)
+    if not environment.works(PROBE):
+        check_compiler(environment)
     environment.pip('PyTorch (200 MB; for a GPU 2 to 3 GB)', *torch_arguments())
     environment.pip('Build tools', *BUILD_TOOLS)
     if not environment.works(PROBE):
@@ -261,6 +302,8 @@ def main(args=None):
             prepare(environment)
         except PrepareError as error:
             return f'{error}'
+        except KeyboardInterrupt:
+            return '\nInterrupted. What is done stays; the next run goes on from there.'
         print(f'Ready after {(time.monotonic() - start) / 60:.1f} minutes.')
     return 0
 

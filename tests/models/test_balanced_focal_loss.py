@@ -148,6 +148,12 @@ def test_probabilities_at_their_ends_are_finite(gamma):
         assert loss.isfinite() and grad.isfinite().all()
 
 
+def test_a_probability_of_zero_that_should_be_one_is_pushed():
+    pred = torch.tensor([[0.0]], requires_grad=True)
+    BalancedFocalLoss(gamma=0, alpha=None, activation='none')(pred, torch.ones(1, 1)).backward()
+    assert -1.1e12 < pred.grad.item() < -0.9e12
+
+
 def test_probabilities_give_what_their_logits_give():
     torch.manual_seed(0)
     pred, labels = torch.randn(9, 4), torch.arange(9) % 5

@@ -2,8 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmdet.structures.bbox import bbox_overlaps
 
 from mmdet_yolo2fl.models import YOLOV2AnchorGenerator, YOLOV2Assigner
+from mmdet_yolo2fl.models.task_modules.yolov2_assigner import pairwise_overlaps
 
 from . import oracle
 
@@ -189,3 +191,14 @@ def test_anchor_generator_is_in_cells_and_in_grid_order():
 def test_anchors_that_do_not_fit(anchors, stride, message):
     with pytest.raises(ValueError, match=message):
         YOLOV2AnchorGenerator(anchors, stride)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), boxes=st.integers(1, 6), truths=st.integers(1, 5))
+def test_overlaps_equal_mmdetections(seed, boxes, truths):
+    g = torch.Generator().manual_seed(seed)
+    a, b = (torch.rand(2, n, 4, generator=g) * 100 for n in (boxes, truths))
+    a, b = (torch.cat([x[..., :2], x[..., :2] + x[..., 2:]], -1) for x in (a, b))
+    iou, iof = pairwise_overlaps(a, b)
+    torch.testing.assert_close(iou, bbox_overlaps(a, b))
+    torch.testing.assert_close(iof, bbox_overlaps(a, b, mode='iof'))

@@ -303,6 +303,11 @@ def test_prior_of_the_score_bias(way, channels):
         (dict(normalizer='anchors'), "normalizer must be one of .* got 'anchors'"),
         (dict(prior_prob=1.0), 'prior_prob'),
         (dict(loss_wh=None), 'give loss_xy and loss_wh, or loss_bbox'),
+        (dict(loss_xy=None, loss_bbox=dict(type='GIoULoss')), 'give loss_xy and loss_wh'),
+        (dict(loss_xy=None, loss_wh=None), 'give loss_xy and loss_wh, or loss_bbox'),
+        (dict(loss_obj=dict(type='CrossEntropyLoss')), 'loss_obj is a softmax loss'),
+        (dict(loss_obj=dict(FOCAL, use_sigmoid=False)), 'loss_obj is a softmax loss'),
+        (dict(loss_xy=dict(type='CrossEntropyLoss')), 'loss_xy is a softmax loss'),
         (dict(loss_obj=None), 'must be a sigmoid loss'),
         (
             dict(
@@ -341,6 +346,21 @@ def test_anchors_of_another_stride_than_the_map_are_refused():
     generator = dict(type='YOLOV2AnchorGenerator', anchors=ANCHORS, stride=16)
     with pytest.raises(ValueError, match='map of 3x5 cells.*96x160 pixels.*stride 16'):
         build(anchor_generator=generator).loss_by_feat(random_map(), TRUTHS, metas())
+
+
+def test_anchors_of_which_none_fits_the_map_are_refused():
+    generator = dict(type='YOLOV2AnchorGenerator', anchors=[(10, 13), (16, 30), (33, 23)])
+    with pytest.raises(ValueError, match='larger than the whole map of 3x5 cells.*not pixels'):
+        build(anchor_generator=generator).loss_by_feat(random_map(), TRUTHS, metas())
+
+
+def test_an_ignored_region_centred_outside_the_image_still_counts():
+    # It covers the first cell, whose predictions must not become negatives.
+    head, pred = build(normalizer='none'), random_map() * 0.01
+    region = instances([[-200, -200, 64, 64]])
+    without = head.loss_by_feat(pred, [instances([])] * 2, metas())
+    losses = head.loss_by_feat(pred, [instances([])] * 2, metas(), [region, None])
+    assert losses['loss_obj'] < without['loss_obj']
 
 
 def quiet_map():

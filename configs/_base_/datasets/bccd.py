@@ -31,6 +31,16 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
+# `tools/test.py --tta`: the plain view first, whose truths the metric gets.
+tta_pipeline = test_pipeline[:-1] + [
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='PackDetInputs')],
+        ],
+    )
+]
 train_dataloader = dict(
     batch_size=8,
     num_workers=2,

@@ -4,7 +4,6 @@ image_size = (416, 256)
 train_pipeline = [
     dict(type='CheckedLoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='MinIoURandomCrop', min_ious=(0.5, 0.7, 0.9), min_crop_size=0.6),
     dict(type='Resize', scale=image_size, keep_ratio=False),
     dict(type='RandomFlip', prob=0.5),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2), keep_empty=False),
@@ -18,6 +17,21 @@ test_pipeline = [
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
     ),
+]
+# `tools/test.py --tta`: the plain view first, whose truths the metric gets.
+tta_pipeline = test_pipeline[:-1] + [
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [
+                dict(
+                    type='PackDetInputs',
+                    meta_keys=(*test_pipeline[-1]['meta_keys'], 'flip', 'flip_direction'),
+                )
+            ],
+        ],
+    )
 ]
 train_dataloader = dict(
     batch_size=8,

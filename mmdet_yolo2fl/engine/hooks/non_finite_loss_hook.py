@@ -52,10 +52,10 @@ class NonFiniteLossHook(Hook):
         raise FloatingPointError(
             f'Non-finite loss at iteration {runner.iter + 1} (epoch {runner.epoch + 1}, batch '
             f'{batch_idx + 1}): {_listed(bad or dict(loss=total))}. All terms: {_listed(values)}. '
-            f'Images: {_image_names(data_batch)}. The weights are spoilt and were not saved. Look '
-            'at these images and their boxes; if they are sound, lower the learning rate, warm up '
-            'for longer or clip the gradients (`optim_wrapper.clip_grad`), and resume from the '
-            'last checkpoint.'
+            f'Images: {_image_names(data_batch)}. The weights may be spoilt and were not saved. '
+            'Look at these images and their boxes; if they are sound, lower the learning rate, '
+            'warm up for longer or clip the gradients (`optim_wrapper.clip_grad`), and resume from '
+            'the last checkpoint.'
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -70,7 +70,7 @@ class NonFiniteLossHook(Hook):
         """
         meta = checkpoint['meta']
         for name, value in checkpoint['state_dict'].items():
-            if not value.isfinite().all():
+            if isinstance(value, Tensor) and not value.isfinite().all():
                 raise FloatingPointError(
                     f'{name} holds NaN or infinite values after iteration {meta["iter"]} (epoch '
                     f'{meta["epoch"]}) and is not saved: the loss was finite, its gradient was '

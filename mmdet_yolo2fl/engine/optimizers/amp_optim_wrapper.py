@@ -9,13 +9,19 @@ from mmengine import print_log
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
-from torch.amp import GradScaler
 
 
 def has_fast_bfloat16() -> bool:
     """Whether the CPU multiplies in bfloat16 (AVX512-BF16 or AMX) instead of emulating it."""
     tests = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')  # not in every PyTorch
     return any(getattr(torch.cpu, test, bool)() for test in tests)
+
+
+def _disabled_scaler():
+    """PyTorch below 2.3 has the class for CUDA only; switched off, it is the same."""
+    if hasattr(torch.amp, 'GradScaler'):
+        return torch.amp.GradScaler('cpu', enabled=False)
+    return torch.cuda.amp.GradScaler(enabled=False)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -26,8 +32,9 @@ class YOLOV2AmpOptimWrapper(AmpOptimWrapper):
     default. On a CPU the forward pass runs under bfloat16 autocast, whose exponent range is
     float32's, so that no scaler is needed. A CPU without AVX512-BF16 or AMX would only emulate
     bfloat16, which is slower than float32: unless ``dtype`` asks for it by name, such a run stays
-    in float32 and says so. Weights, gradients and optimizer state are float32 in any case, and a
-    run may go on on the other device.
+    in float32 and says so, as does one on Apple's MPS, which MMEngine's autocast does not know.
+    Weights, gradients and optimizer state are float32 in any case, and a run may go on on the
+    other device.
 
     Args:
         loss_scale (str | float | dict): As ``AmpOptimWrapper`` has it; unused on a CPU.
@@ -48,27 +55,27 @@ class YOLOV2AmpOptimWrapper(AmpOptimWrapper):
         use_fsdp: bool = False,
         **kwargs,
     ) -> None:
-        if get_device() != 'cpu':
+        device = get_device()
+        if device not in ('cpu', 'mps'):
             super().__init__(loss_scale, dtype, use_fsdp, **kwargs)
             return
-        if dtype not in (None, 'bfloat16', torch.bfloat16):
+        if device == 'cpu' and dtype not in (None, 'bfloat16', torch.bfloat16):
             raise ValueError(
                 f'YOLOV2AmpOptimWrapper: on a CPU the dtype must be bfloat16, got {dtype!r}. '
                 'Leave dtype out: it then suits the device.'
             )
         OptimWrapper.__init__(self, **kwargs)
         self.cast_dtype = torch.bfloat16
-        self._autocast = dtype is not None or has_fast_bfloat16()
+        self._autocast = device == 'cpu' and (dtype is not None or has_fast_bfloat16())
         if not self._autocast:
             print_log(
                 'This processor has neither AVX512-BF16 nor AMX: training in float32, which is '
-                'faster here. To train in bfloat16 all the same, set '
-                "optim_wrapper.dtype='bfloat16'.",
+                'faster here.',
                 logger='current',
                 level=logging.WARNING,
             )
         # Switched off, a scaler passes losses, gradients and steps through unchanged.
-        self.loss_scaler = GradScaler('cpu', enabled=False)
+        self.loss_scaler = _disabled_scaler()
         self._scale_update_param = None
 
     @contextmanager

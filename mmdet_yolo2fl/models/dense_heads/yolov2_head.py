@@ -119,7 +119,7 @@ class YOLOV2Head(BaseDenseHead):
             raise ValueError(
                 f'YOLOV2Head: normalizer must be one of {NORMALIZERS}, got {normalizer!r}'
             )
-        if loss_bbox is None and (loss_xy is None or loss_wh is None):
+        if (loss_xy is None) != (loss_wh is None) or (loss_xy is None and loss_bbox is None):
             raise ValueError('YOLOV2Head: give loss_xy and loss_wh, or loss_bbox, or all three')
         if prior_prob is not None and not 0 < prior_prob < 1:
             raise ValueError(f'YOLOV2Head: prior_prob must lie in (0, 1), got {prior_prob}')
@@ -153,6 +153,12 @@ class YOLOV2Head(BaseDenseHead):
         self.loss_xy = MODELS.build(loss_xy) if loss_xy else None
         self.loss_wh = MODELS.build(loss_wh) if loss_wh else None
         self.loss_bbox = MODELS.build(loss_bbox) if loss_bbox else None
+        for name in ('loss_obj', 'loss_xy', 'loss_wh'):
+            if getattr(getattr(self, name), 'use_sigmoid', None) is False:
+                raise ValueError(
+                    f'YOLOV2Head: {name} is a softmax loss, but there is nothing to choose among: '
+                    f'give it use_sigmoid=True'
+                )
         self.joint = self.loss_obj is None
         # A loss without the attribute (MSELoss) compares probabilities: Darknet's softmax.
         self.use_sigmoid_cls = getattr(self.loss_cls, 'use_sigmoid', self.joint)
@@ -160,7 +166,7 @@ class YOLOV2Head(BaseDenseHead):
             raise ValueError(
                 'YOLOV2Head: without loss_obj every class is told from the background on its '
                 'own: loss_cls must be a sigmoid loss, such as BalancedFocalLoss or '
-                'CrossEntropyLoss(use_sigmoid=True)'
+                'CrossEntropyLoss, with use_sigmoid=True'
             )
 
         layers = []
@@ -339,10 +345,20 @@ class YOLOV2Head(BaseDenseHead):
         pred = pred_map.permute(0, 2, 3, 1).reshape(len(pred_map), -1, self.num_attrib)
         key = (height, width, pred.device, pred.dtype)
         if key not in self._prior_cache:
+            self._check_anchors(height, width)
             self._prior_cache[key] = self.prior_generator.grid_priors(
                 [(height, width)], dtype=pred.dtype, device=pred.device
             )[0]
         return pred, self._prior_cache[key], (height, width)
+
+    def _check_anchors(self, height: int, width: int) -> None:
+        """Refuse anchors that were given in pixels, of which none fits the map."""
+        pixels = self.prior_generator.base_sizes[0]
+        if all(w > width * self.stride and h > height * self.stride for w, h in pixels):
+            raise ValueError(
+                f'YOLOV2Head: every anchor is larger than the whole map of {height}x{width} cells. '
+                f'Anchors are in cells, not pixels: divide them by the stride {self.stride}'
+            )
 
     def _decode(self, pred: Tensor, priors: Tensor) -> Tensor:
         """Raw ``(..., >=4)`` to boxes in pixels (design of YOLOv2, equations for bx..bh)."""

@@ -78,8 +78,8 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def _finite_log(prob: Tensor) -> Tensor:
-    # As torch's binary cross entropy, whose gradient is limited at 1e12.
-    return prob.clamp(min=1e-12).log()
+    # Added, not clamped: a probability of 0 where it should be 1 still gets a gradient (1e12).
+    return (prob + 1e-12).log()
 
 
 @MODELS.register_module()
@@ -92,7 +92,8 @@ class BalancedFocalLoss(nn.Module):
     Args:
         use_sigmoid (bool, optional): MMDetection's name for the activation: True is 'sigmoid',
             False is 'softmax'. Heads such as ``AnchorHead`` read it from the config, so give it
-            there. Defaults to None: what ``activation`` says.
+            there: without it they add a background class, which this loss takes for another
+            object. Defaults to None: what ``activation`` says.
         gamma (float): Focusing parameter, >= 0. Defaults to 2.0.
         alpha (float | Sequence[float] | None): Weight of an object against the background, for
             all classes or one for each. Defaults to 0.25.
@@ -181,7 +182,9 @@ class BalancedFocalLoss(nn.Module):
             if value is not None and value.numel() not in (1, pred.shape[-1]):
                 raise ValueError(
                     f'BalancedFocalLoss: {name} has {value.numel()} values, but the prediction '
-                    f'of shape {tuple(pred.shape)} has {pred.shape[-1]} classes'
+                    f'of shape {tuple(pred.shape)} has {pred.shape[-1]} classes. If that is one '
+                    'more than there are, the head works with softmax: set use_sigmoid=True in '
+                    'the config, or give the background a value too'
                 )
         loss = balanced_focal_loss(
             pred,

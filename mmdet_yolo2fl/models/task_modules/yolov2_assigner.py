@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from mmdet.registry import TASK_UTILS
-from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
 
@@ -95,7 +94,7 @@ class YOLOV2Assigner:
         slot, valid = self._slots(pred_bboxes, anchors, featmap_size, stride, gt_bboxes, gt_mask)
         # Boxes that cannot be learned overlap nothing; NaN would spread through the IoU.
         gt_bboxes = gt_bboxes.masked_fill(~valid[..., None], 0.0)
-        ious = bbox_overlaps(pred_bboxes, gt_bboxes)
+        ious = pairwise_overlaps(pred_bboxes, gt_bboxes)[0]
 
         # The later truth wins: a maximum over positions, which unlike an indexed write gives
         # the same result whatever the order of the writes.
@@ -146,8 +145,30 @@ class YOLOV2Assigner:
     def _ignored_slots(self, pred_bboxes, anchors, featmap_size, stride, bboxes, mask):
         """Slots ``(B, S)`` that lie in an ignored truth, or would be responsible for one."""
         slot, valid = self._slots(pred_bboxes, anchors, featmap_size, stride, bboxes, mask)
-        bboxes = bboxes.masked_fill(~valid[..., None], 0.0)
-        inside = bbox_overlaps(pred_bboxes, bboxes, mode='iof') > self.ignore_iof_thr
+        # A region counts as far as it reaches into the image, wherever its centre lies.
+        bboxes = bboxes.masked_fill(~(mask[..., None] & bboxes.isfinite()), 0.0)
+        inside = pairwise_overlaps(pred_bboxes, bboxes)[1] > self.ignore_iof_thr
         responsible = torch.zeros_like(inside[..., 0]).long()
         responsible = responsible.scatter_reduce(1, slot, valid.long(), 'amax')
         return inside.any(-1) | (responsible > 0)
+
+
+def pairwise_overlaps(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU, and the share of each box that lies in the other; MMDetection's ``bbox_overlaps``.
+
+    That one copies a constant to the device at every call, for which the CPU waits.
+
+    Args:
+        boxes (Tensor): ``(B, S, 4)`` corners.
+        others (Tensor): ``(B, M, 4)`` corners.
+
+    Returns:
+        tuple[Tensor, Tensor]: Both ``(B, S, M)``, in 0..1.
+    """
+    boxes, others = boxes[:, :, None], others[:, None]
+    corner = torch.minimum(boxes[..., 2:], others[..., 2:])
+    size = (corner - torch.maximum(boxes[..., :2], others[..., :2])).clamp(min=0)
+    intersection = size[..., 0] * size[..., 1]
+    area, other_area = ((x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (boxes, others))
+    union = (area + other_area - intersection).clamp(min=1e-6)
+    return intersection / union, intersection / area.clamp(min=1e-6)
