@@ -20,8 +20,8 @@ model = dict(
         ),
     ),
 )
-max_epochs = 12
-train_cfg = dict(max_epochs=max_epochs, val_interval=5)
+max_epochs = 3
+train_cfg = dict(max_epochs=max_epochs, val_interval=1)
 optim_wrapper = dict(type='YOLOV2AmpOptimWrapper', optimizer=dict(lr=0.002))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
@@ -35,4 +35,7 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
+# Small batches: more steps in the same time.
+train_dataloader = dict(batch_size=4)
+auto_scale_lr = dict(base_batch_size=4)
 custom_hooks = _base_.custom_hooks + [dict(type='ChannelsLastHook')]

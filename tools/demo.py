@@ -165,7 +165,10 @@ def main(args=None):
     write(recipe_file, recipe)
     begun_before = (args.out / 'last_checkpoint').exists()
     epochs = cfg.train_cfg.max_epochs
-    print(f'Training {args.config.name} for {epochs} epochs: 5 to 10 minutes on two CPU cores.')
+    print(
+        f'Training {args.config.name} for {epochs} epochs: 5 to 10 minutes on two CPU cores, after '
+        'the street scenes have been drawn, once, in about 2 minutes.'
+    )
     runner, minutes, metrics = train_and_evaluate(cfg)
     table = ap_by_class(args.out)
     print('\nDrawing predictions')

@@ -21,7 +21,7 @@ def parse_args(args=None):
         '--num-images',
         type=int,
         default=argparse.SUPPRESS,
-        help='how many images (default: 1000 for train, 250 for val and test)',
+        help='how many images (default: 3000 for train, 250 for val and test)',
     )
     parser.add_argument(
         '--image-size',

@@ -22,7 +22,7 @@ class TinyTrafficDataset(CocoDataset):
 
     Args:
         split (str): 'train', 'val' or 'test'. Defaults to 'train'.
-        num_images (int, optional): Defaults to 1000 for 'train', 250 for the others.
+        num_images (int, optional): Defaults to 3000 for 'train', 250 for the others.
         image_size (Sequence[int]): Width and height in pixels, at least 64 each. Objects grow
             with it. Defaults to (416, 256).
         seed (int): Another seed gives other images. Defaults to 0.

@@ -18,7 +18,7 @@ from platformdirs import user_cache_dir
 from .scene import OBJECTS, render_scene
 
 CLASSES = ('car', 'truck', 'pedestrian', 'cyclist')
-NUM_IMAGES = dict(train=1000, val=250, test=250)
+NUM_IMAGES = dict(train=3000, val=250, test=250)
 JPEG_QUALITY = 92
 
 
@@ -28,7 +28,7 @@ class Recipe:
 
     Args:
         split (str): 'train', 'val' or 'test'; they share no image.
-        num_images (int, optional): Defaults to 1000 for 'train', 250 for the others.
+        num_images (int, optional): Defaults to 3000 for 'train', 250 for the others.
         image_size (Sequence[int]): Width and height in pixels, at least 64 each.
         seed (int): Not negative.
         class_frequencies (Sequence[float]): Share of each class of ``CLASSES`` among the objects,

@@ -12,10 +12,10 @@ from .objects import Camera, Model
 # How hard the pictures are.
 OBJECTS = (3, 9)  # labelled objects in an image, both included
 LOOK_ALIKES = (3, 8)  # unlabelled things in an image, both included
-MIN_HEIGHT = dict(car=17, truck=26, pedestrian=30, cyclist=30)  # pixels, of the farthest ones
+MIN_HEIGHT = dict(car=17, truck=36, pedestrian=56, cyclist=52)  # pixels, of the farthest ones
 NEAREST = dict(car=5.5, truck=8.0, pedestrian=4.5, cyclist=4.5)  # metres
-MIN_VISIBLE = 0.5  # part of an object's pixels that nothing in front and no border may hide
-MIN_EXTENT = 0.6  # the same for its width and its height
+MIN_VISIBLE = 0.6  # part of an object's pixels that nothing in front and no border may hide
+MIN_EXTENT = 0.7  # the same for its width and its height
 MIN_BOX = (9, 14)  # width and height of the smallest box, pixels
 MIN_GAP = 20  # pixels between the centres of two boxes of like size
 DUSK = 0.3  # share of the images
