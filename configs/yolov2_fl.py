@@ -38,4 +38,5 @@ param_scheduler = [
 # Small batches: more steps in the same time.
 train_dataloader = dict(batch_size=4)
 auto_scale_lr = dict(base_batch_size=4)
+default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP'))
 custom_hooks = _base_.custom_hooks + [dict(type='ChannelsLastHook')]

@@ -18,3 +18,4 @@ model = dict(
         ),
     )
 )
+default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP'))

@@ -20,3 +20,4 @@ model = dict(
         ),
     )
 )
+default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP'))
