@@ -14,9 +14,9 @@ model = dict(
         num_classes=4,
         in_channels=384,
         feat_channels=256,
-        # tools/cluster_anchors.py configs/yolov2_fl.py
+        # tools/cluster_anchors.py configs/yolov2_fl.py: average IoU 0.716
         anchor_generator=dict(
-            anchors=[(1.07, 0.79), (2.0, 1.21), (1.18, 3.07), (3.06, 2.11), (4.72, 3.07)]
+            anchors=[(0.96, 0.68), (1.65, 0.98), (1.21, 3.07), (2.66, 1.71), (4.39, 2.96)]
         ),
     ),
 )
