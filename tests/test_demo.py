@@ -38,6 +38,8 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=2, val_interval=1)
 default_hooks = dict(logger=dict(interval=1))
+# Visualizers of one name are one, with the folder of the first, and other tests have one too.
+visualizer = dict(name='demo_test')
 """
 
 

@@ -32,6 +32,7 @@ class Machine:
         self.environment = environment = prepare.Environment(folder)
         environment.pip = lambda what, *arguments: self.steps.append(arguments)
         environment.works = self.works
+        prepare.check_compiler = lambda environment: None  # of the module made for this test
 
     @property
     def mmcv(self):
@@ -108,10 +109,17 @@ def test_a_failing_step_shows_the_end_of_its_output(prepare, tmp_path):
     assert 'well' in environment.log.read_text()
 
 
-def test_a_missing_compiler_is_told_before_compiling(prepare, monkeypatch):
+def test_a_missing_compiler_is_told_before_compiling(prepare, tmp_path, monkeypatch):
+    environment = prepare.Environment(tmp_path)
+    environment.python = Path(sys.executable)
+    cached = subprocess.CompletedProcess([], 0, stdout=' - onedl_mmcv-2.3.6-cp311.whl (33 MB)')
+    nothing = subprocess.CompletedProcess([], 0, stdout='No locally built wheels cached.')
     monkeypatch.setattr(prepare.shutil, 'which', lambda _: None)
-    with pytest.raises(prepare.PrepareError, match='build-essential'):
-        prepare.check_compiler()
+    monkeypatch.setattr(prepare.subprocess, 'run', lambda *_, **__: cached)
+    prepare.check_compiler(environment)  # none is needed
+    monkeypatch.setattr(prepare.subprocess, 'run', lambda *_, **__: nothing)
+    with pytest.raises(prepare.PrepareError, match='(?s)C.. compiler.*build-essential'):
+        prepare.check_compiler(environment)
 
 
 def test_without_a_gpu_the_index_of_small_builds_is_used_if_it_answers(prepare, monkeypatch):
