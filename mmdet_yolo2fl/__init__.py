@@ -8,7 +8,7 @@ from .environment import check_environment
 
 check_environment()
 
-from . import datasets, engine, models  # noqa: E402
+from . import darknet, datasets, engine, models  # noqa: E402
 
 __version__ = '0.1.0'
-__all__ = ['datasets', 'engine', 'models']
+__all__ = ['darknet', 'datasets', 'engine', 'models']

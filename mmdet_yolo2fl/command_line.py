@@ -15,14 +15,7 @@ from mmengine.runner import Runner
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that MMDetection's tools for training and testing have in common."""
     parser.add_argument('--work-dir', help='for logs, checkpoints and metrics')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config: optim_wrapper.optimizer.lr=0.01, or for a list '
-        'key="[a,b]", key=a,b, key="[(a,b),(c,d)]" (with the quotes, without spaces)',
-    )
+    add_config_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -32,6 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # torch.distributed.launch passes it by either name.
     parser.add_argument(
         '--local_rank', '--local-rank', type=int, default=0, help='set by launchers'
+    )
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config: optim_wrapper.optimizer.lr=0.01, or for a list '
+        'key="[a,b]", key=a,b, key="[(a,b),(c,d)]" (with the quotes, without spaces)',
     )
 
 
@@ -48,20 +53,9 @@ def load_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Co
         Config: Its ``work_dir`` is set: the argument, or the config's own, or
         ``work_dirs/<name of the config>``.
     """
-    if not Path(args.config).is_file():
-        parser.error(f'{args.config}: there is no such config file')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    try:
-        cfg = Config.fromfile(args.config)
-    except Exception as error:  # a config is a program, and may fail like any other
-        parser.error(f'{args.config}: {type(error).__name__}: {error}')
+    cfg = read_config(args, parser)
     cfg.launcher = args.launcher
-    options = args.cfg_options or {}
-    _refuse_misspelt_keys(cfg, options, parser)
-    try:
-        cfg.merge_from_dict(options)
-    except (KeyError, TypeError, IndexError, AssertionError) as error:
-        parser.error(f'--cfg-options does not fit {args.config}: {error}')
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -73,6 +67,26 @@ def load_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Co
                 'or torchrun'
             )
         _use_processor(cfg)
+    return cfg
+
+
+def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Config:
+    """The config ``args.config`` with ``args.cfg_options`` merged into it.
+
+    Exits with a message if there is no such config, if it fails, or if an option does not fit it.
+    """
+    if not Path(args.config).is_file():
+        parser.error(f'{args.config}: there is no such config file')
+    try:
+        cfg = Config.fromfile(args.config)
+    except Exception as error:  # a config is a program, and may fail like any other
+        parser.error(f'{args.config}: {type(error).__name__}: {error}')
+    options = args.cfg_options or {}
+    _refuse_misspelt_keys(cfg, options, parser)
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError, IndexError, AssertionError) as error:
+        parser.error(f'--cfg-options does not fit {args.config}: {error}')
     return cfg
 
 

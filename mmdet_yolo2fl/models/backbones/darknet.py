@@ -26,6 +26,7 @@ class _PlainDarknet(BaseModule):
         self,
         in_channels: int = 3,
         widen_factor: float = 1.0,
+        channels: Sequence[int] | None = None,
         out_indices: Sequence[int] = (),
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -48,19 +49,26 @@ class _PlainDarknet(BaseModule):
         if not -1 <= frozen_stages <= last + 1:
             raise ValueError(f'{name}: frozen_stages must lie in -1..{last + 1}')
 
+        if channels is None:
+            channels = self.default_channels(widen_factor)
+        number = len(self.default_channels())
+        if len(channels) != number or not all(isinstance(c, int) and c > 0 for c in channels):
+            raise ValueError(f'{name}: channels must be {number} positive integers, got {channels}')
+
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.out_channels = []
         self.stages = nn.ModuleList()
+        filters = iter(channels)
         for pool_stride, convs in self.arch:
             layers = _max_pool(pool_stride)
-            for kernel_size, channels in convs:
-                channels = max(1, round(channels * widen_factor))
+            for kernel_size, _ in convs:
+                out_channels = next(filters)
                 layers.append(
                     ConvModule(
                         in_channels,
-                        channels,
+                        out_channels,
                         kernel_size,
                         padding=kernel_size // 2,
                         conv_cfg=conv_cfg,
@@ -68,10 +76,16 @@ class _PlainDarknet(BaseModule):
                         act_cfg=act_cfg,
                     )
                 )
-                in_channels = channels
+                in_channels = out_channels
             self.stages.append(nn.Sequential(*layers))
             self.out_channels.append(in_channels)
         self._freeze_stages()
+
+    @classmethod
+    def default_channels(cls, widen_factor: float = 1.0) -> list[int]:
+        """Filters of every convolution, from the image on."""
+        convs = [conv for _, convs in cls.arch for conv in convs]
+        return [max(1, round(filters * widen_factor)) for _, filters in convs]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images ``(N, in_channels, H, W)`` to the feature maps of ``out_indices``."""
@@ -117,6 +131,8 @@ class Darknet19(_PlainDarknet):
     Args:
         in_channels (int): Channels of the image. Defaults to 3.
         widen_factor (float): Multiplies every number of channels. Defaults to 1.0.
+        channels (Sequence[int], optional): The filters of every convolution (18; 7 for
+            :class:`DarknetTiny`), in place of ``widen_factor``: for networks of other shapes.
         out_indices (Sequence[int]): Stages to return, of 0..5. Defaults to (4, 5): what
             :class:`YOLOV2Neck` takes.
         frozen_stages (int): How many stages, counted from the image, stay as they are.

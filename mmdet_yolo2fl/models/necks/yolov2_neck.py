@@ -50,7 +50,8 @@ class YOLOV2Neck(BaseModule):
     Args:
         in_channels (Sequence[int]): Channels of the fine and of the coarse map, such as
             (512, 1024).
-        out_channels (int): Channels of the coarse branch. Defaults to 1024.
+        out_channels (int | Sequence[int]): Channels of the coarse branch, or one number for each
+            of its convolutions. Defaults to 1024.
         num_convs (int): 3x3 convolutions on the coarse map. Defaults to 2.
         passthrough_channels (int | None): Filters of the 1x1 convolution on the fine map; None
             leaves it out, as the paper and ``yolo-voc.2.0.cfg`` do. Defaults to 64.
@@ -71,7 +72,7 @@ class YOLOV2Neck(BaseModule):
     def __init__(
         self,
         in_channels: Sequence[int],
-        out_channels: int = 1024,
+        out_channels: int | Sequence[int] = 1024,
         num_convs: int = 2,
         passthrough_channels: int | None = 64,
         reorg: str = 'darknet',
@@ -90,10 +91,17 @@ class YOLOV2Neck(BaseModule):
         fine_channels, coarse_channels = in_channels
         layer_cfg = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, act_cfg=act_cfg)
 
+        if isinstance(out_channels, int):
+            out_channels = [out_channels] * num_convs
+        if len(out_channels) != num_convs:
+            raise ValueError(
+                f'YOLOV2Neck: {num_convs} convolutions need as many out_channels, got {out_channels}'
+            )
+
         self.coarse = nn.Sequential()
-        for _ in range(num_convs):
-            self.coarse.append(ConvModule(coarse_channels, out_channels, 3, padding=1, **layer_cfg))
-            coarse_channels = out_channels
+        for filters in out_channels:
+            self.coarse.append(ConvModule(coarse_channels, filters, 3, padding=1, **layer_cfg))
+            coarse_channels = filters
         self.fine = nn.Identity()
         if passthrough_channels is not None:
             self.fine = ConvModule(fine_channels, passthrough_channels, 1, **layer_cfg)

@@ -1,0 +1,56 @@
+"""Files read with a limit, and written all together or not at all."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+# Cfgs have some KB; what is larger is something else.
+MAX_BYTES = 1 << 20
+
+
+def read_text(path: str | Path, kind: str) -> str:
+    """Text of a small UTF-8 file, with or without byte order mark.
+
+    Args:
+        path (str | Path): The file.
+        kind (str): What it should be, for messages.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is too large, or no text.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: there is no such {kind}')
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f'{path}: larger than {MAX_BYTES} bytes: this is no {kind}')
+    try:
+        return path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path}: byte {error.start} is no text, hence this is no {kind}'
+        ) from error
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Write several files that belong together.
+
+    All are brought to the disk under other names before the first is renamed, so a full disk or
+    an interruption leaves what was there before.
+
+    Args:
+        contents (Mapping[Path, bytes]): The content of each file; missing folders are made.
+    """
+    unfinished = {path: path.with_name(f'{path.name}.tmp') for path in contents}
+    try:
+        for path, temporary in unfinished.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, 'wb') as file:
+                file.write(contents[path])
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in unfinished.items():
+            os.replace(temporary, path)
+    finally:
+        for temporary in unfinished.values():
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,435 @@
+"""Darknet to MMDetection and back: the same bytes, the same options."""
+
+import struct
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet
+from mmdet_yolo2fl.darknet.cfg import read_cfg
+from mmdet_yolo2fl.darknet.to_darknet import load_detector
+from mmdet_yolo2fl.darknet.weights import Header, convolutions, read_weights
+
+from . import networks
+
+NARROW = dict(width=1 / 16, fine=64)
+SMALL = {name: dict(options, **NARROW) for name, options in networks.NETWORKS.items()}
+VOC = SMALL['yolov2-voc']
+TINY = SMALL['yolov2-tiny-voc']
+
+
+def options_of(path):
+    """[net] and [region] of a cfg, as numbers where they are numbers."""
+    sections = {section.name: section.options for section in read_cfg(path)}
+
+    def value(text):
+        try:
+            return tuple(float(item) for item in text.split(','))
+        except ValueError:
+            return text
+
+    return [
+        {key: value(text) for key, text in sections[name].items()} for name in ('net', 'region')
+    ]
+
+
+def layers_of(path):
+    return [(s.name, s.options) for s in read_cfg(path) if s.name not in ('net', 'region')]
+
+
+def there_and_back(folder, name='model', seed=0, weights=None, **options):
+    cfg, path = networks.write(folder, name, seed, weights, **options)
+    config, checkpoint = darknet_to_mmdet(cfg, path, folder / 'mmdet')
+    return (cfg, path), mmdet_to_darknet(config, checkpoint, folder / 'darknet')
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_round_trip(tmp_path, name):
+    (cfg, weights), back = there_and_back(tmp_path, name, **SMALL[name])
+    assert back[1].read_bytes() == weights.read_bytes()
+    assert options_of(back[0]) == options_of(cfg)
+    assert [layer for layer, _ in layers_of(back[0])] == [layer for layer, _ in layers_of(cfg)]
+    assert networks.layer_sizes(back[0].read_text()) == networks.layer_sizes(cfg.read_text())
+    assert len(back[2].read_text().splitlines()) == networks.NETWORKS[name].get('classes', 20)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(fine=None),  # yolo-voc.2.0.cfg
+        dict(reorg='reorg3d'),
+        dict(layers=[*networks.DARKNET19, 1024]),  # no pass-through
+        dict(layers=[*networks.DARKNET19, 1024, 512, 'pass', 256, 96]),  # widths of their own
+        dict(layers=[*networks.TINY[:-1], 333, 100, 50], anchors='1,1', classes=1),
+        dict(channels=1, activation='relu'),
+        dict(batch_normalize=0),
+        dict(size=(320, 224), region='nonsense_of_a_fork=1.5\n'),
+        dict(region='focal_loss=1\n'),
+    ],
+    ids=str,
+)
+def test_round_trip_of_variations(tmp_path, options):
+    (cfg, weights), back = there_and_back(tmp_path, **VOC | options)
+    assert back[1].read_bytes() == weights.read_bytes()
+    assert options_of(back[0]) == options_of(cfg)
+    sizes = networks.layer_sizes(cfg.read_text())
+    assert networks.layer_sizes(back[0].read_text()) == sizes
+
+
+def test_what_a_cfg_leaves_out_stays_out(tmp_path):
+    text = networks.cfg_text(**TINY)
+    for line in ('softmax=1\n', 'bias_match=1\n', 'object_scale=5\n', 'thresh = 0.6\n'):
+        text = text.replace(line, '')
+    cfg, weights = networks.write(tmp_path, **TINY)
+    cfg.write_text(text)
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path)
+    model, _ = load_detector(Config.fromfile(config), checkpoint)
+    head = model.bbox_head
+    assert head.use_sigmoid_cls and head.object_scale == 1 and head.coord_prefill == 12800
+    assert not head.assigner.bias_match and head.assigner.ignore_iou_thr == 0.5
+    # softmax=0 came from a cfg, so it goes back into one
+    back = mmdet_to_darknet(config, checkpoint, tmp_path / 'back')
+    assert options_of(back[0]) == options_of(cfg)
+
+
+@pytest.mark.parametrize(
+    'header, length', [((0, 1, 0), 16), ((0, 2, 0), 20), ((0, 2, 5), 20), ((2, 0, 0), 20)]
+)
+def test_header_versions(tmp_path, header, length):
+    seen = 2**40 + 7 if length == 20 else 12345
+    text = networks.cfg_text(**TINY)
+    data = networks.random_weights(text, header=header, seen=seen)
+    (_, weights), back = there_and_back(tmp_path, weights=data, **TINY)
+    assert back[1].read_bytes() == data
+    found, values = read_weights(weights)
+    assert found == Header(*header, seen)
+    assert len(values) == (len(data) - length) / 4
+    checkpoint = torch.load(tmp_path / 'mmdet' / 'model.pth', weights_only=True)
+    assert checkpoint['state_dict']['bbox_head.seen'] == seen
+
+
+def test_weights_lie_where_darknet_has_them(tmp_path):
+    """The first and the last convolution, taken out of the file by hand."""
+    cfg, weights = networks.write(tmp_path, **TINY)
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path)
+    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    values = np.frombuffer(weights.read_bytes()[20:], '<f4')
+    # one filter: bias, scale, mean, variance, 27 weights
+    stem = 'backbone.stages.0.0.'
+    names = ('bn.bias', 'bn.weight', 'bn.running_mean', 'bn.running_var')
+    assert [state[stem + name].item() for name in names] == values[:4].tolist()
+    np.testing.assert_array_equal(state[stem + 'conv.weight'].flatten(), values[4:31])
+    last = state['bbox_head.conv_pred.weight']
+    np.testing.assert_array_equal(last.flatten(), values[-last.numel() :])
+    bias = state['bbox_head.conv_pred.bias']
+    start = len(values) - last.numel() - bias.numel()
+    np.testing.assert_array_equal(bias, values[start : start + bias.numel()])
+
+
+def test_names_reach_the_inferencer(tmp_path):
+    from mmdet.apis import DetInferencer
+
+    cfg, weights = networks.write(tmp_path, **TINY | dict(classes=2, anchors='1,1,2,2'))
+    (tmp_path / 'model.names').write_text('red cell\nplatelet ü\n', encoding='utf-8')
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+    inferencer = DetInferencer(str(config), str(checkpoint), device='cpu', palette='random')
+    assert tuple(inferencer.model.dataset_meta['classes']) == ('red cell', 'platelet ü')
+    image = np.random.default_rng(0).integers(0, 255, (48, 100, 3), dtype=np.uint8)
+    found = inferencer(image, return_datasamples=True)['predictions'][0].pred_instances
+    assert len(found) > 0
+    limit = torch.tensor([100.0, 48.0, 100.0, 48.0])
+    assert (found.bboxes >= 0).all() and (found.bboxes <= limit).all()
+
+
+def test_names_that_could_be_code_stay_names(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY | dict(classes=2, anchors='1,1,2,2'))
+    evil = ["'); raise SystemExit('executed')  #", '"""\\']
+    names = tmp_path / 'evil.names'
+    names.write_text('\n'.join(evil))
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path / 'out', names)
+    loaded = Config.fromfile(config)
+    assert list(loaded.test_dataloader.dataset.metainfo.classes) == evil
+    names.write_text('{{ $HOME:x }}\nother')
+    with pytest.raises(ValueError, match=r'evil.names.*\{\{'):
+        darknet_to_mmdet(cfg, weights, tmp_path / 'out', names)
+    text = cfg.read_text()
+    for line in ("a'b=1", 'x={{fileDirname}}', 'import os'):
+        cfg.write_text(text.replace('momentum=0.9', line))
+        with pytest.raises(ValueError, match='model.cfg:8: expected option=value'):
+            darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+    cfg.write_text(text.replace('decay=0.0005', "decay2='+__import__('os').abort()+'"))
+    config, _ = darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+    assert Config.fromfile(config).darknet.net.decay2.startswith("'+__import__")
+
+
+def test_torchs_order_becomes_reorg3d(tmp_path):
+    """A pass-through in PyTorch's order, written for Darknet: the next convolution is permuted."""
+    cfg, weights = networks.write(tmp_path, **VOC)
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path)
+    config = Config.fromfile(config)
+    config.model.neck.reorg = 'channel_major'
+    torchs, _ = load_detector(config, checkpoint)
+    back = mmdet_to_darknet(config, checkpoint, tmp_path / 'back', name='model')
+    assert [name for name, _ in layers_of(back[0])].count('reorg3d') == 1
+    config, checkpoint = darknet_to_mmdet(*back[:2], tmp_path / 'again')
+    again, _ = load_detector(Config.fromfile(config), checkpoint)
+    assert again.neck.reorg is not torchs.neck.reorg
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        expected, found = (m.bbox_head(m.extract_feat(image))[0] for m in (torchs, again))
+    torch.testing.assert_close(found, expected)
+
+
+def test_another_epsilon_goes_into_the_variance(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY)
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path)
+    config = Config.fromfile(config)
+    model, _ = load_detector(config, checkpoint)
+    state = dict(config.model.backbone.norm_cfg, eps=1e-3)
+    config.model.backbone.norm_cfg = state
+    other, _ = load_detector(config, checkpoint)
+    back = mmdet_to_darknet(config, checkpoint, tmp_path / 'back', name='model')
+    again = darknet_to_mmdet(*back[:2], tmp_path / 'again')
+    same, _ = load_detector(Config.fromfile(again[0]), again[1])
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        plain, expected, found = (
+            m.bbox_head(m.extract_feat(image))[0] for m in (model, other, same)
+        )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert (plain - expected).abs().max() > 1e-4
+
+
+def test_thresholds(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY)
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path)
+    plain = mmdet_to_darknet(config, checkpoint, tmp_path / 'plain')
+    opencv = mmdet_to_darknet(config, checkpoint, tmp_path / 'opencv', opencv_thresh=0.3)
+    assert options_of(plain[0])[1]['thresh'] == (0.6,)
+    assert options_of(opencv[0])[1]['thresh'] == (0.3,)
+
+
+def test_the_converted_config_keeps_the_training_recipe(tmp_path):
+    cfg, weights = networks.write(tmp_path, **VOC)
+    config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
+    # `batch=1` is a cfg ready for testing: the batch of training is 64 in 8 parts
+    assert config.train_dataloader.batch_size == 8
+    assert config.optim_wrapper.accumulative_counts == 8
+    assert config.train_cfg.max_iters == 80200 * 8
+    assert config.optim_wrapper.optimizer == dict(
+        type='SGD', lr=0.001, momentum=0.9, weight_decay=0.0005
+    )
+    assert [s.milestones for s in config.param_scheduler if 'milestones' in s] == [[39999], [59999]]
+    hsv = next(t for t in config.train_pipeline if t.type == 'DarknetHSV')
+    assert (hsv.hue, hsv.saturation, hsv.exposure) == (0.1, 1.5, 1.5)
+
+
+# From here on: what is refused.
+
+
+def edit(text, old, new):
+    assert old in text
+    return text.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        ('[region]', '[yolo]', r'\[yolo\].*YOLOv3'),
+        ('coords=4', 'coords=5', r':\d+: \[region\] coords=5'),
+        ('softmax=1', 'softmax=1\ntree=data/9k.tree', r'tree=data/9k.tree: softmax trees'),
+        ('softmax=1', 'softmax=1\nmap=data/coco9k.map', r'map='),
+        ('softmax=1', 'softmax=1\nbackground=1', r'background=1'),
+        ('softmax=1', 'softmax=1\nclassfix=-1', r'classfix=-1'),
+        ('softmax=1', 'softmax=2', r'softmax=2: must be 0 or 1'),
+        ('num=5', 'num=4', r'anchors'),
+        ('num=5', 'num=five', r'num=five: must be an integer'),
+        ('num=5', 'num=5\nnum=5', r'second time'),
+        ('classes=20', 'classes=19', r'filters=125.*120 filters'),
+        ('classes=20', 'classes=0', r'classes=0: must be at least 1'),
+        ('1.3221', '-1.3221', r'anchors=-1.3221.*positive'),
+        ('1.3221', 'nan', r'anchors.*finite'),
+        ('1.3221', '416', r'grid cells'),
+        ('thresh = 0.6', 'thresh = 6', r'thresh=6: must lie in 0..1'),
+        ('object_scale=5', 'object_scale=inf', r'object_scale=inf: must be finite'),
+        ('width=416', 'width=400', r'width=400: must be a multiple of 32'),
+        ('width=416', 'width=0', r'width=0'),
+        ('width=416\n', '', r'\[net\]: width= is missing'),
+        ('channels=3', 'channels=4', r'channels=4'),
+        ('[net]', '[nett]', r':1: \[nett\]: a cfg starts with \[net\]'),
+        ('size=3\nstride=1', 'size=5\nstride=1', r'\[convolutional\] size=5'),
+        ('size=3\nstride=1', 'size=3\nstride=2', r'\[convolutional\] stride=2'),
+        ('stride=1\npad=1', 'stride=1\npad=0', r'pad=1'),
+        ('stride=1\npad=1', 'stride=1\npad=1\ngroups=2', r'groups=2'),
+        ('filters=2\n', 'filters=-2\n', r'filters=-2'),
+        ('filters=2\n', 'filters=99999999999\n', r'filters=99999999999: must be at most'),
+        ('activation=leaky', 'activation=mish', r'activation=leaky: all convolutions'),
+        ('activation=linear', 'activation=leaky', r'activation=linear'),
+        ('[maxpool]\nsize=2', '[maxpool]\nsize=3', r'\[maxpool\]'),
+        ('[maxpool]', '[avgpool]', r'\[avgpool\]: a layer that YOLOv2 does not have'),
+        ('[maxpool]\nsize=2\nstride=2\n', '', r'max-pooling of stride 2'),
+        ('layers=-9', 'layers=-8', r'\[route\] layers=-8: leads to'),
+        ('layers=-1,-4', 'layers=-4,-1', r'\[route\] layers=-4,-1'),
+        ('[reorg]\nstride=2', '[reorg]\nstride=4', r'stride=4'),
+        ('[reorg]\nstride=2', '[reorg]\nstride=2\nreverse=1', r'reverse=1'),
+        ('policy=steps', 'policy=poly', r'policy=poly'),
+        ('scales=.1,.1', 'scales=.1', r'2 steps need as many scales'),
+    ],
+)
+def test_a_bad_cfg_is_refused_with_its_line(tmp_path, old, new, message):
+    cfg, weights = networks.write(tmp_path, **VOC)
+    cfg.write_text(edit(cfg.read_text(), old, new))
+    with pytest.raises(ValueError, match=message) as caught:
+        darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+    assert f'{cfg}:' in str(caught.value)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_bad_weights_are_refused(tmp_path):
+    cfg, weights = networks.write(tmp_path, **VOC)
+    data = weights.read_bytes()
+    lines = cfg.read_text().splitlines()
+    last = max(i for i, line in enumerate(lines, 1) if line == '[convolutional]')
+
+    def refused(content, message):
+        weights.write_bytes(content)
+        with pytest.raises(ValueError, match=message) as caught:
+            darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+        assert str(weights) in str(caught.value)
+        assert not (tmp_path / 'out').exists()
+
+    count = (len(data) - 20) // 4
+    refused(data[:-4], rf'too short.*line {last} needs the numbers .*has {count - 1}')
+    refused(data + bytes(4), rf'too long.*need {count} numbers.*has {count + 1}')
+    refused(data[:-2], 'cut off')
+    refused(data[:20], 'no weights behind it')
+    refused(data[:15], 'too short for the header')
+    refused(b'', 'too short for the header')
+    refused(b'\xff' * 64, 'no weights file')
+    refused(data[:20] + struct.pack('<f', float('nan')) + data[24:], r'\.cfg:\d+: holds numbers')
+    # the variances of the first convolution: behind bias, scale and mean of its 2 filters
+    refused(data[:44] + struct.pack('<f', -1.0) + data[48:], 'negative variance')
+    with pytest.raises(FileNotFoundError, match='docs/darknet.md'):
+        darknet_to_mmdet(cfg, tmp_path / 'none.weights', tmp_path / 'out')
+    with pytest.raises(FileNotFoundError, match='none.cfg'):
+        darknet_to_mmdet(tmp_path / 'none.cfg', weights, tmp_path / 'out')
+
+
+def test_weights_of_another_cfg_are_refused(tmp_path):
+    cfg, _ = networks.write(tmp_path, 'tiny', **TINY)
+    _, weights = networks.write(tmp_path, 'voc', **VOC)
+    with pytest.raises(ValueError, match='too long'):
+        darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+
+
+def test_bad_names_are_refused(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY)
+    names = tmp_path / 'model.names'  # found beside the cfg
+    names.write_text('one\ntwo\n')
+    with pytest.raises(ValueError, match=r'classes=20: but .*model.names has 2 names'):
+        darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+    names.write_text('same\n' * 20)
+    with pytest.raises(ValueError, match="'same' stands there twice"):
+        darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+    names.write_bytes(b'\xff\xfe' * 20)
+    with pytest.raises(ValueError, match='byte 0 is no text'):
+        darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+
+
+def test_an_interrupted_conversion_leaves_what_was_there(tmp_path, monkeypatch):
+    cfg, weights = networks.write(tmp_path, **TINY)
+    out = tmp_path / 'out'
+    darknet_to_mmdet(cfg, weights, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    weights.write_bytes(networks.random_weights(cfg.read_text(), seed=1))
+
+    calls = []
+
+    def full_disk(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError('No space left on device')
+
+    monkeypatch.setattr('os.fsync', full_disk)
+    with pytest.raises(OSError, match='No space'):
+        darknet_to_mmdet(cfg, weights, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.fixture
+def converted(tmp_path):
+    cfg, weights = networks.write(tmp_path, **VOC)
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path)
+    return Config.fromfile(config), checkpoint, tmp_path / 'back'
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(bbox_head=dict(loss_obj=None, loss_cls=dict(use_sigmoid=True))), 'no objectness'),
+        (dict(bbox_head=dict(loss_cls=dict(use_sigmoid=True))), 'sigmoid of its own'),
+        (dict(data_preprocessor=dict(mean=[1.0, 0.0, 0.0])), r'mean \[1.0, 0.0, 0.0\]'),
+        (dict(data_preprocessor=dict(std=[1.0, 1.0, 1.0])), 'divides by 255'),
+        (dict(data_preprocessor=dict(bgr_to_rgb=False)), 'blue first'),
+        (dict(backbone=dict(act_cfg=dict(_delete_=True, type='GELU'))), 'GELU'),
+        (dict(backbone=dict(act_cfg=dict(negative_slope=0.2))), '0.2'),
+        (dict(backbone=dict(out_indices=(3, 4, 5, 2))), 'out_indices'),
+        (dict(bbox_head=dict(anchor_generator=dict(stride=16))), 'stride 16'),
+        (dict(backbone=dict(norm_cfg=dict(eps=1e-7))), 'epsilon 1e-07'),
+    ],
+    ids=str,
+)
+def test_what_darknet_cannot_express_is_refused(converted, change, message):
+    config, checkpoint, out = converted
+    if 'eps' in str(change):
+        content = torch.load(checkpoint, weights_only=True)
+        content['state_dict']['backbone.stages.0.0.bn.running_var'].fill_(1e-6)
+        torch.save(content, checkpoint)
+    config.merge_from_dict(dict(model=change))
+    with pytest.raises(ValueError, match=message):
+        mmdet_to_darknet(config, checkpoint, out, name='model')
+    assert not out.exists()
+
+
+def test_other_detectors_and_checkpoints_are_refused(converted, tmp_path):
+    config, checkpoint, out = converted
+    other = Config.fromfile('configs/bccd/yolov2_mobilenetv2_fl.py')
+    model = MODELS.build(other.model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'mobile.pth')
+    with pytest.raises(ValueError, match='backbone is a MobileNetV2'):
+        mmdet_to_darknet(other, tmp_path / 'mobile.pth', out)
+    with pytest.raises(ValueError, match='does not fit'):
+        mmdet_to_darknet(config, tmp_path / 'mobile.pth', out)
+    with pytest.raises(FileNotFoundError):
+        mmdet_to_darknet(config, tmp_path / 'none.pth', out)
+    assert not out.exists()
+
+
+def test_opencv_takes_no_sigmoids_and_no_reorg3d(tmp_path):
+    for options, message in (
+        (dict(reorg='reorg3d'), r'\[reorg\] only'),
+        (dict(region='\n'), 'softmax=1 only'),
+    ):
+        cfg, weights = networks.write(tmp_path, **VOC | options)
+        if 'softmax' in message:
+            cfg.write_text(edit(cfg.read_text(), 'softmax=1', 'softmax=0'))
+        config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path)
+        with pytest.raises(ValueError, match=message):
+            mmdet_to_darknet(config, checkpoint, tmp_path / 'out', opencv_thresh=0.25)
+
+
+def test_convolutions_come_in_darknets_order(converted):
+    config, checkpoint, _ = converted
+    names = [layer.name for layer in convolutions(load_detector(config, checkpoint)[0])]
+    parts = [name.split('.')[0] for name in names]
+    assert parts == ['backbone'] * 18 + ['neck'] * 3 + ['bbox_head'] * 2
+    assert names[18:] == [
+        'neck.coarse.0',
+        'neck.coarse.1',
+        'neck.fine',
+        'bbox_head.convs.0',
+        'bbox_head.conv_pred',
+    ]
