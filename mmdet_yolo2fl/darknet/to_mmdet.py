@@ -269,6 +269,7 @@ def training_options(network: DarknetNetwork) -> dict:
         schedulers.append(
             dict(
                 type='BurnInLR',
+                by_epoch=False,
                 burn_in=net.integer('burn_in'),
                 power=net.number('power', 4),
             )
@@ -374,6 +375,8 @@ def _model(network: DarknetNetwork, train: dict) -> dict:
                 random_size_range=(320, 608),
                 interval=10,
                 accumulative_counts=train['accumulate'],
+                final_size=608,
+                final_batches=200,
             )
         ]
     return dict(

@@ -2,5 +2,13 @@
 
 from .load_image import CheckedLoadImageFromFile
 from .tiny_traffic import TinyTrafficDataset, make_tiny_traffic
+from .transforms import DarknetHSV, DarknetJitter, DarknetResize
 
-__all__ = ['CheckedLoadImageFromFile', 'TinyTrafficDataset', 'make_tiny_traffic']
+__all__ = [
+    'CheckedLoadImageFromFile',
+    'DarknetHSV',
+    'DarknetJitter',
+    'DarknetResize',
+    'TinyTrafficDataset',
+    'make_tiny_traffic',
+]

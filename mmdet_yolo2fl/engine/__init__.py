@@ -1,12 +1,21 @@
-"""What training needs beyond MMEngine: hooks, an optimizer wrapper and a file backend."""
+"""What training needs beyond MMEngine: hooks, schedules, an optimizer wrapper, a file backend."""
 
 from .atomic_backend import AtomicLocalBackend
-from .hooks import AtomicCheckpointHook, ChannelsLastHook, NonFiniteLossHook, RandomStateHook
+from .hooks import (
+    AccumulatedParamSchedulerHook,
+    AtomicCheckpointHook,
+    ChannelsLastHook,
+    NonFiniteLossHook,
+    RandomStateHook,
+)
 from .optimizers import YOLOV2AmpOptimWrapper
+from .schedulers import BurnInLR
 
 __all__ = [
+    'AccumulatedParamSchedulerHook',
     'AtomicCheckpointHook',
     'AtomicLocalBackend',
+    'BurnInLR',
     'ChannelsLastHook',
     'NonFiniteLossHook',
     'RandomStateHook',

@@ -1,6 +1,7 @@
 """Network parts, losses and task modules, registered in MMDetection's registries."""
 
 from .backbones import Darknet19, DarknetTiny
+from .data_preprocessors import DarknetBatchResize
 from .dense_heads import YOLOV2Head
 from .losses import BalancedFocalLoss
 from .necks import YOLOV2Neck
@@ -9,6 +10,7 @@ from .task_modules import YOLOV2AnchorGenerator, YOLOV2Assigner
 __all__ = [
     'BalancedFocalLoss',
     'Darknet19',
+    'DarknetBatchResize',
     'DarknetTiny',
     'YOLOV2AnchorGenerator',
     'YOLOV2Assigner',

@@ -1,0 +1,3 @@
+from .burn_in_lr import BurnInLR
+
+__all__ = ['BurnInLR']

@@ -1,0 +1,3 @@
+from .darknet_batch_resize import DarknetBatchResize
+
+__all__ = ['DarknetBatchResize']
