@@ -18,6 +18,8 @@ from .files import read_text, write_all
 from .network import ACTIVATIONS, STRIDE, DarknetNetwork, read_network
 from .weights import convolutions, load_convolution, read_weights
 
+# The largest size of multi-scale training, `random=1`.
+MAX_SCALE = 608
 META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'pad_offset')
 
 
@@ -153,12 +155,11 @@ def mmdet_config(
         dict(type='LoadAnnotations', with_bbox=True),
         dict(type='PackDetInputs', meta_keys=META_KEYS),
     ]
-    color = [] if gray else [dict(type='DarknetHSV', **train['hsv'])]
     train_pipeline = [
         dict(load, type='CheckedLoadImageFromFile'),
         dict(type='LoadAnnotations', with_bbox=True),
-        dict(type='DarknetJitter', scale=size, jitter=train['jitter']),
-        *color,
+        dict(type='DarknetJitter', scale=train['size'], jitter=train['jitter']),
+        dict(type='DarknetHSV', **train['hsv']),
         dict(type='RandomFlip', prob=0.5),
         dict(type='PackDetInputs'),
     ]
@@ -284,7 +285,13 @@ def training_options(network: DarknetNetwork) -> dict:
             schedulers.append(
                 dict(type='MultiStepLR', by_epoch=False, milestones=[step - 1], gamma=scale)
             )
+    width, height = network.input_size
+    multi_scale = region.number('random', 0) > 0
+    if multi_scale:
+        # Images are made at the largest size; DarknetBatchResize only ever shrinks them.
+        width, height = MAX_SCALE * width // height // STRIDE * STRIDE, MAX_SCALE
     return dict(
+        size=(width, height),
         batch_size=batch // accumulate,
         accumulate=accumulate,
         max_iters=max_batches * accumulate,
@@ -301,7 +308,7 @@ def training_options(network: DarknetNetwork) -> dict:
             saturation=net.number('saturation', 1),
             exposure=net.number('exposure', 1),
         ),
-        multi_scale=region.number('random', 0) > 0,
+        multi_scale=multi_scale,
     )
 
 
@@ -372,10 +379,10 @@ def _model(network: DarknetNetwork, train: dict) -> dict:
         batch_augments = [
             dict(
                 type='DarknetBatchResize',
-                random_size_range=(320, 608),
+                random_size_range=(320, MAX_SCALE),
                 interval=10,
                 accumulative_counts=train['accumulate'],
-                final_size=608,
+                final_size=MAX_SCALE,
                 final_batches=200,
             )
         ]

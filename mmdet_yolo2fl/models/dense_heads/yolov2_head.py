@@ -1,5 +1,7 @@
 """The detection head of YOLOv2, with its losses as parts of the config."""
 
+from collections.abc import Sequence
+
 import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
@@ -8,6 +10,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import reduce_mean
 from mmengine.config import ConfigDict
+from mmengine.dist import get_world_size
 from mmengine.model import bias_init_with_prob
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -19,6 +22,8 @@ from ..losses.balanced_focal_loss import check_labels
 NORMALIZERS = ('num_pos', 'batch', 'none')
 # exp() of more would overflow once squared into an area; trained networks stay below 5.
 MAX_LOG_SIZE = 20.0
+# Darknet's weight of the pull towards the priors.
+PRIOR_WEIGHT = 0.01
 
 
 @MODELS.register_module()
@@ -42,8 +47,8 @@ class YOLOV2Head(BaseDenseHead):
     Args:
         num_classes (int): C.
         in_channels (int): Channels of the feature map.
-        feat_channels (int): Filters of the 3x3 convolutions before the last one. Defaults to
-            1024.
+        feat_channels (int | Sequence[int]): Filters of the 3x3 convolutions before the last one,
+            or one number for each of them. Defaults to 1024.
         stacked_convs (int): How many such convolutions. Defaults to 1.
         anchor_generator (dict): Config of :class:`YOLOV2AnchorGenerator`.
         bbox_coder (dict): Config of the box coder. Defaults to MMDetection's
@@ -59,6 +64,11 @@ class YOLOV2Head(BaseDenseHead):
         object_scale (float): Weight of objectness at positives (Darknet's option). Darknet's
             cfgs have 5. Defaults to 1.0.
         noobject_scale (float): Weight of objectness at negatives. Defaults to 1.0.
+        class_scale (float): Weight of the class at matches. Defaults to 1.0.
+        coord_scale (float): Weight of ``loss_xy`` and ``loss_wh`` at matches. Defaults to 1.0.
+        coord_prefill (int): For so many training images every slot without a truth is pulled
+            towards its own prior (the centre of its cell, the size of its anchor) with weight
+            0.01, through ``loss_xy`` and ``loss_wh``. Darknet: 12800. Defaults to 0.
         rescore (bool): The target of objectness at a match (in the joint way: of its class) is
             the IoU of prediction and truth instead of 1. Defaults to False.
         coord_area_weight (bool): Weight ``loss_xy`` and ``loss_wh`` by ``2 - w*h``, with the
@@ -74,6 +84,10 @@ class YOLOV2Head(BaseDenseHead):
             times class).
         init_cfg (dict | list, optional): MMEngine's initialization config.
 
+    Attributes:
+        seen (Tensor): Buffer, int64: images that training has seen, on all ranks together, with
+            the present mini-batch (Darknet's ``seen``). Saved and resumed.
+
     Raises:
         ValueError: If the losses or options do not fit together.
     """
@@ -83,7 +97,7 @@ class YOLOV2Head(BaseDenseHead):
         num_classes: int,
         in_channels: int,
         anchor_generator: dict,
-        feat_channels: int = 1024,
+        feat_channels: int | Sequence[int] = 1024,
         stacked_convs: int = 1,
         bbox_coder: dict = dict(type='YOLOBBoxCoder'),
         loss_obj: dict | None = dict(type='BalancedFocalLoss', gamma=2.0, alpha=0.25),
@@ -93,6 +107,9 @@ class YOLOV2Head(BaseDenseHead):
         loss_bbox: dict | None = None,
         object_scale: float = 1.0,
         noobject_scale: float = 1.0,
+        class_scale: float = 1.0,
+        coord_scale: float = 1.0,
+        coord_prefill: int = 0,
         rescore: bool = False,
         coord_area_weight: bool = True,
         normalizer: str = 'num_pos',
@@ -121,11 +138,24 @@ class YOLOV2Head(BaseDenseHead):
             )
         if (loss_xy is None) != (loss_wh is None) or (loss_xy is None and loss_bbox is None):
             raise ValueError('YOLOV2Head: give loss_xy and loss_wh, or loss_bbox, or all three')
+        if coord_prefill and loss_xy is None:
+            raise ValueError('YOLOV2Head: coord_prefill acts through loss_xy and loss_wh')
+        if isinstance(feat_channels, int):
+            feat_channels = [feat_channels] * stacked_convs
+        if len(feat_channels) != stacked_convs:
+            raise ValueError(
+                f'YOLOV2Head: feat_channels must be one number or {stacked_convs}, '
+                f'got {feat_channels}'
+            )
         if prior_prob is not None and not 0 < prior_prob < 1:
             raise ValueError(f'YOLOV2Head: prior_prob must lie in (0, 1), got {prior_prob}')
         self.num_classes = num_classes
         self.object_scale = object_scale
         self.noobject_scale = noobject_scale
+        self.class_scale = class_scale
+        self.coord_scale = coord_scale
+        self.coord_prefill = coord_prefill
+        self.register_buffer('seen', torch.zeros((), dtype=torch.int64))
         self.rescore = rescore
         self.coord_area_weight = coord_area_weight
         self.normalizer = normalizer
@@ -170,11 +200,11 @@ class YOLOV2Head(BaseDenseHead):
             )
 
         layers = []
-        for _ in range(stacked_convs):
+        for filters in feat_channels:
             layers.append(
                 ConvModule(
                     in_channels,
-                    feat_channels,
+                    filters,
                     3,
                     padding=1,
                     conv_cfg=conv_cfg,
@@ -182,7 +212,7 @@ class YOLOV2Head(BaseDenseHead):
                     act_cfg=act_cfg,
                 )
             )
-            in_channels = feat_channels
+            in_channels = filters
         self.convs = nn.Sequential(*layers)
         # The one convolution of YOLOv2 without batch normalization.
         self.conv_pred = nn.Conv2d(in_channels, self.num_anchors * self.num_attrib, 1)
@@ -210,6 +240,11 @@ class YOLOV2Head(BaseDenseHead):
             bias = self.conv_pred.bias.data.view(self.num_anchors, self.num_attrib)
             scores = slice(5, None) if self.joint else slice(4, 5)
             bias[:, scores] = bias_init_with_prob(self.prior_prob)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        # Checkpoints from before there was the counter.
+        state_dict.setdefault(f'{prefix}seen', self.seen)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def forward(self, feats: tuple[Tensor, ...]) -> tuple[Tensor]:
         """Predict on the last feature map.
@@ -242,7 +277,8 @@ class YOLOV2Head(BaseDenseHead):
 
         Returns:
             dict[str, Tensor]: Scalars. The losses ``loss_obj``, ``loss_cls``, ``loss_xy``,
-            ``loss_wh``, ``loss_bbox``, as far as configured; and for the log ``avg_iou`` and
+            ``loss_wh``, ``loss_bbox``, ``loss_prior`` (of ``coord_prefill``), as far as
+            configured; and for the log ``avg_iou`` and
             ``recall50`` of the predictions at matches, ``num_pos`` and ``num_skipped``: truths
             without area, not finite, or centred outside the image, which are left out.
 
@@ -251,6 +287,8 @@ class YOLOV2Head(BaseDenseHead):
         """
         pred, priors, featmap_size = self._flatten(pred_map, batch_img_metas)
         decoded = self._decode(pred, priors)
+        if self.training:
+            self.seen += len(pred) * get_world_size()
         gt_bboxes, gt_mask = _pad([gt.bboxes for gt in batch_gt_instances])
         gt_bboxes = gt_bboxes.to(pred.dtype)
         gt_labels = _pad([gt.labels for gt in batch_gt_instances])[0]
@@ -274,6 +312,8 @@ class YOLOV2Head(BaseDenseHead):
         losses.update(
             self._box_losses(pred, decoded, priors, featmap_size, assigned, gt_bboxes, avg_factor)
         )
+        if self.coord_prefill:
+            losses['loss_prior'] = self._prior_loss(pred, assigned, avg_factor)
         iou = assigned.iou * assigned.matched
         losses['avg_iou'] = iou.sum() / num_pos.clamp(min=1)
         losses['recall50'] = (iou > 0.5).sum() / num_pos.clamp(min=1)
@@ -311,9 +351,10 @@ class YOLOV2Head(BaseDenseHead):
         labels = index % self.num_classes
         chosen = pred[..., :4].gather(1, slot[..., None].expand(-1, -1, 4))
         bboxes = self._decode(chosen, priors[slot])
-        shapes = bboxes.new_tensor([meta['img_shape'][:2] for meta in batch_img_metas])
-        limits = shapes.flip(-1).repeat(1, 2)[:, None]
-        bboxes = torch.minimum(bboxes.clamp(min=0), limits)
+        low, high = (x[:, None] for x in _image_bounds(bboxes, batch_img_metas))
+        bboxes = torch.minimum(torch.maximum(bboxes, low), high)
+        if rescale:
+            bboxes = bboxes - low
 
         keep = scores > cfg.get('score_thr', 0)
         results = []
@@ -395,11 +436,16 @@ class YOLOV2Head(BaseDenseHead):
             )
         )
         at_truth = _gather(pred[..., 5:], assigned.slot)
-        matched = assigned.matched.to(pred.dtype)
+        matched = self.class_scale * assigned.matched.to(pred.dtype)
         if self.use_sigmoid_cls or not _takes_logits(self.loss_cls):
             if not self.use_sigmoid_cls:
                 at_truth = at_truth.softmax(-1)
             target = (gt_labels[..., None] == classes).to(pred.dtype)
+            if self.use_sigmoid_cls:
+                # Independent classes: every truth on the slot adds its own, as in Darknet.
+                same_slot = assigned.slot[:, :, None] == assigned.slot[:, None]
+                same_slot = (same_slot & assigned.valid[:, None]).to(pred.dtype)
+                target = (same_slot @ target).clamp(max=1)
             losses['loss_cls'] = _dense_loss(
                 self.loss_cls, at_truth, target, matched, avg_factor, self.use_sigmoid_cls
             )
@@ -425,11 +471,11 @@ class YOLOV2Head(BaseDenseHead):
         if self.loss_xy is not None:
             at_truth = _gather(pred[..., :4], assigned.slot)
             target = self.bbox_coder.encode(slot_priors, truth, self.stride)
-            coord_weight = weight
+            coord_weight = self.coord_scale * weight
             if self.coord_area_weight:
                 pixels = featmap_size[0] * featmap_size[1] * self.stride**2
                 area = (truth[..., 2:] - truth[..., :2]).prod(-1) / pixels
-                coord_weight = weight * (2 - area)
+                coord_weight = coord_weight * (2 - area)
             losses['loss_xy'] = _dense_loss(
                 self.loss_xy, at_truth[..., :2], target[..., :2], coord_weight, avg_factor
             )
@@ -444,6 +490,17 @@ class YOLOV2Head(BaseDenseHead):
                 avg_factor=avg_factor,
             )
         return losses
+
+    def _prior_loss(self, pred, assigned, avg_factor) -> Tensor:
+        """Pull slots without a truth to the centre of their cell and the size of their anchor."""
+        young = self.seen < self.coord_prefill
+        weight = PRIOR_WEIGHT * (young & ~assigned.positive).to(pred.dtype)
+        xy, wh = pred[..., :2], pred[..., 2:4]
+        centre = torch.full_like(xy, 0.5)
+        loss_xy = _dense_loss(self.loss_xy, xy, centre, weight, avg_factor)
+        return loss_xy + _dense_loss(
+            self.loss_wh, wh, torch.zeros_like(wh), weight, avg_factor, False
+        )
 
 
 def _takes_logits(loss: nn.Module) -> bool:
@@ -468,6 +525,27 @@ def _dense_loss(loss, pred, target, weight, avg_factor, sigmoid: bool = True) ->
 def _gather(values: Tensor, slot: Tensor) -> Tensor:
     """Rows of ``(N, S, K)`` at ``(N, M)`` slots: ``(N, M, K)``."""
     return values.gather(1, slot[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def _image_bounds(like: Tensor, metas: list[dict]) -> tuple[Tensor, Tensor]:
+    """Corners ``(N, 4)`` of the images in their network inputs, as (x, y, x, y), in pixels.
+
+    In a letterbox the image begins at ``pad_offset``; else it fills ``img_shape``.
+    """
+    low, high = [], []
+    for meta in metas:
+        left, top = meta.get('pad_offset') or (0.0, 0.0)
+        height, width = meta['img_shape'][:2]
+        if left or top:
+            height, width = (
+                side * scale + start
+                for side, scale, start in zip(
+                    meta['ori_shape'], meta['scale_factor'][::-1], (top, left)
+                )
+            )
+        low.append((left, top, left, top))
+        high.append((width, height, width, height))
+    return like.new_tensor(low), like.new_tensor(high)
 
 
 def _pad(per_image: list) -> tuple[Tensor, Tensor]:

@@ -95,7 +95,7 @@ class YOLOV2Neck(BaseModule):
             out_channels = [out_channels] * num_convs
         if len(out_channels) != num_convs:
             raise ValueError(
-                f'YOLOV2Neck: {num_convs} convolutions need as many out_channels, got {out_channels}'
+                f'YOLOV2Neck: out_channels must be one number or {num_convs}, got {out_channels}'
             )
 
         self.coarse = nn.Sequential()

@@ -13,6 +13,7 @@ class YOLOV2Assignment(NamedTuple):
     Attributes:
         slot (Tensor): ``(B, M)`` int64, the slot of each truth, 0..S-1, in the order of
             MMDetection's ``grid_priors``: row, column, anchor. Of no meaning where not ``matched``.
+        valid (Tensor): ``(B, M)`` bool, truths fit to be learned.
         matched (Tensor): ``(B, M)`` bool, True for a valid truth that owns its slot.
         truth (Tensor): ``(B, S)`` int64, the truth that owns each slot, 0 where there is none.
         positive (Tensor): ``(B, S)`` bool, slots that own a truth.
@@ -23,6 +24,7 @@ class YOLOV2Assignment(NamedTuple):
     """
 
     slot: Tensor
+    valid: Tensor
     matched: Tensor
     truth: Tensor
     positive: Tensor
@@ -110,6 +112,7 @@ class YOLOV2Assigner:
             )
         return YOLOV2Assignment(
             slot=slot,
+            valid=valid,
             matched=valid & (owner.gather(1, slot) == position),
             truth=(owner - 1).clamp(min=0),
             positive=positive,

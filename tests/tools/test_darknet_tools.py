@@ -1,0 +1,130 @@
+"""The command lines of the conversion, with a training and an evaluation in between."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mmdet_yolo2fl.darknet.weights import read_weights
+
+from ..darknet import networks
+
+TINY = networks.NETWORKS['yolov2-tiny-voc'] | dict(
+    width=1 / 16, size=(64, 64), classes=2, anchors='0.5,0.5, 1,1'
+)
+
+
+@pytest.fixture
+def data_root(tmp_path):
+    """Four images with a square each, as train.json and valid.json of a data set."""
+    root = tmp_path / 'data'
+    root.mkdir()
+    images, annotations = [], []
+    for number in range(1, 5):
+        image = np.full((60, 90, 3), 90, np.uint8)
+        image[10:40, 20 + number : 50 + number] = (250, 40 * number, 0)
+        cv2.imwrite(str(root / f'{number}.png'), image)
+        images.append(dict(id=number, file_name=f'{number}.png', width=90, height=60))
+        annotations.append(
+            dict(
+                id=number,
+                image_id=number,
+                category_id=1 + number % 2,
+                bbox=[20 + number, 10, 30, 30],
+                area=900,
+                iscrowd=0,
+            )
+        )
+    content = dict(
+        images=images,
+        annotations=annotations,
+        categories=[dict(id=1, name='red'), dict(id=2, name='blue')],
+    )
+    for name in ('train', 'valid'):
+        (root / f'{name}.json').write_text(json.dumps(content))
+    return root
+
+
+def options(root):
+    return [
+        '--cfg-options',
+        *(f'{loader}_dataloader.dataset.data_root={root}' for loader in ('train', 'val', 'test')),
+        *(f'{loader}_dataloader.num_workers=0' for loader in ('train', 'val', 'test')),
+        *(f'{loader}_evaluator.ann_file={root}/valid.json' for loader in ('val', 'test')),
+    ]
+
+
+def test_from_darknet_through_training_back_to_darknet(tmp_path, tool, data_root, capsys):
+    cfg, weights = networks.write(tmp_path, 'cells', **TINY)
+    cfg.write_text(cfg.read_text().replace('random=0', 'random=1'))
+    cfg.with_suffix('.names').write_text('red\nblue\n')
+    out = tmp_path / 'out'
+    tool('darknet2mmdet')([str(cfg), str(weights), str(out)])
+    assert 'DetInferencer' in capsys.readouterr().out
+
+    config, checkpoint = out / 'cells.py', out / 'cells.pth'
+    runs = tmp_path / 'runs'
+    tool('train')(
+        [
+            str(config),
+            '--work-dir',
+            str(runs),
+            *options(data_root),
+            f'load_from={checkpoint}',
+            'train_dataloader.batch_size=2',
+            'optim_wrapper.accumulative_counts=2',
+            'train_cfg.max_iters=4',
+            'train_cfg.val_interval=4',
+            'default_hooks.checkpoint.interval=4',
+        ]
+    )
+    tool('mmdet2darknet')([str(config), str(runs / 'iter_4.pth'), str(tmp_path / 'back')])
+    before, after = read_weights(weights), read_weights(tmp_path / 'back' / 'cells.weights')
+    # two accumulated updates of two mini-batches of two images
+    assert after[0].seen == before[0].seen + 8
+    assert after[1].shape == before[1].shape and (after[1] != before[1]).any()
+    assert (tmp_path / 'back' / 'cells.names').read_text() == 'red\nblue\n'
+
+
+@pytest.mark.skipif(not hasattr(cv2.dnn, 'readNetFromDarknet'), reason='OpenCV 5')
+def test_comparison_with_opencv(tmp_path, tool, data_root, capsys):
+    cfg, weights = networks.write(tmp_path, 'cells', **TINY)
+    cfg.with_suffix('.names').write_text('red\nblue\n')
+    tool('darknet2mmdet')([str(cfg), str(weights), str(tmp_path)])
+    out = tmp_path / 'compared'
+    files = [str(tmp_path / 'cells.py'), str(tmp_path / 'cells.pth')]
+    arguments = ['--out', str(out), '--ap', '--images', '3', '--score-thr', '0.05']
+    tool('compare_opencv')([*files, *arguments, *options(data_root)])
+    text = (out / 'parity.md').read_text()
+    assert text in capsys.readouterr().out
+    rows = [line.split(' | ') for line in text.splitlines() if line.startswith('| ')]
+    parity = {row[0][2:]: float(row[1].rstrip(' |')) for row in rows[1:5]}
+    assert set(parity) == {'map', 'boxes', 'objectness', 'scores'}
+    assert max(parity.values()) < 1e-4
+    assert any('bbox_mAP_50' in row[0] for row in rows)
+    for row in rows:
+        if row[0].startswith('| coco'):
+            assert abs(float(row[3].rstrip(' |'))) < 0.002
+    assert cv2.imread(str(out / 'boxes.jpg')).shape == (3 * 60, 2 * 90, 3)
+
+
+def test_usage_errors(tmp_path, tool, refused):
+    cfg, weights = networks.write(tmp_path, 'cells', **TINY)
+    cfg.with_suffix('.names').write_text('red\nblue\n')
+    inwards, outwards = tool('darknet2mmdet'), tool('mmdet2darknet')
+    assert 'none.cfg: there is no such cfg' in refused(inwards, 'none.cfg', weights, tmp_path)
+    assert 'none.weights' in refused(inwards, cfg, 'none.weights', tmp_path)
+    assert 'none.names' in refused(inwards, cfg, weights, tmp_path, '--names', 'none.names')
+    (tmp_path / 'file').write_text('')
+    assert 'file' in refused(inwards, cfg, weights, tmp_path / 'file' / 'out')
+    inwards([str(cfg), str(weights), str(tmp_path)])
+    config, checkpoint = tmp_path / 'cells.py', tmp_path / 'cells.pth'
+    assert 'none.py' in refused(outwards, 'none.py', checkpoint, tmp_path)
+    assert 'none.pth' in refused(outwards, config, 'none.pth', tmp_path)
+    message = refused(outwards, config, checkpoint, tmp_path, '--for-opencv', '2')
+    assert 'a score threshold lies in 0..1' in message
+    message = refused(outwards, config, checkpoint, tmp_path, '--size', '100')
+    assert 'multiple of 32, got 100x100' in message
+    checkpoint.write_bytes(b'not a checkpoint')
+    assert 'cells.pth' in refused(outwards, config, checkpoint, tmp_path)
