@@ -139,7 +139,7 @@ def _check_detector(model: nn.Module, config: Config) -> None:
             'the class by it'
         )
     given = config.get('darknet', {}).get('region', {})
-    if head.use_sigmoid_cls and str(given.get('softmax', 1)) != '0':
+    if head.use_sigmoid_cls and str(given.get('softmax', 0 if given else 1)) != '0':
         raise ValueError(
             f'{config.filename}: the head tells each class by a sigmoid of its own (loss_cls with '
             "use_sigmoid=True). OpenCV and AlexeyAB's fork have a softmax only; Darknet's master "

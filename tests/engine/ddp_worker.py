@@ -26,7 +26,7 @@ def build_model() -> nn.Module:
     return model
 
 
-def losses_and_gradients(model: nn.Module, indices: range) -> dict[str, dict[str, torch.Tensor]]:
+def losses_and_gradients(model: nn.Module, indices: range) -> dict:
     """Forward and backward on images of :class:`RandomBoxes`."""
     inner = getattr(model, 'module', model)
     samples = [RandomBoxes()[index] for index in indices]
@@ -38,6 +38,7 @@ def losses_and_gradients(model: nn.Module, indices: range) -> dict[str, dict[str
     return dict(
         losses={name: value.detach() for name, value in log.items()},
         gradients={name: weight.grad for name, weight in inner.named_parameters()},
+        seen=inner.bbox_head.seen,
     )
 
 

@@ -17,6 +17,9 @@ def test_two_processes_equal_one(tmp_path):
     assert num_pos[0] != num_pos[1]
     assert whole['losses']['num_pos'] == sum(num_pos)
 
+    # Each counts the images of both.
+    assert first['seen'] == second['seen'] == whole['seen'] == 8
+
     for name, expected in whole['losses'].items():
         if 'loss' in name:
             mean = (first['losses'][name] + second['losses'][name]) / 2

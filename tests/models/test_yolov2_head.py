@@ -1,6 +1,7 @@
 import math
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -393,6 +394,74 @@ def test_prediction_in_pixels_of_the_original_image():
     meta = metas(1, scale_factor=(0.5, 2.0), ori_shape=(H * 16, W * 64))
     (result,) = build().predict_by_feat((pred.flatten(1, 2),), meta, rescale=True)
     torch.testing.assert_close(result.bboxes, torch.tensor([[192.0, 16.0, 256.0, 32.0]]))
+
+
+def darknet_box(box, net, image):
+    """A relative (x, y, w, h) of the network input in the image: Darknet's correct_region_boxes."""
+    (net_w, net_h), (w, h) = net, image
+    if net_w / w < net_h / h:
+        new_w, new_h = net_w, (h * net_w) // w
+    else:
+        new_w, new_h = (w * net_h) // h, net_h
+    x = (box[0] - (net_w - new_w) / 2 / net_w) / (new_w / net_w)
+    y = (box[1] - (net_h - new_h) / 2 / net_h) / (new_h / net_h)
+    return x, y, box[2] * net_w / new_w, box[3] * net_h / new_h
+
+
+@pytest.mark.parametrize('image', [(320, 100), (100, 320), (321, 77), (50, 30)])
+def test_boxes_leave_the_letterbox_as_in_darknet(image):
+    from mmdet.registry import TRANSFORMS
+
+    pipeline = TRANSFORMS.build(dict(type='DarknetResize', scale=(W * 32, H * 32)))
+    results = pipeline(dict(img=np.zeros((image[1], image[0], 3), np.uint8)))
+    meta = metas(1, ori_shape=(image[1], image[0]))
+    meta[0].update({key: results[key] for key in ('img_shape', 'scale_factor', 'pad_offset')})
+    pred = quiet_map()
+    one_object(pred, i=2, j=1, a=0, label=2)  # one cell, in the middle of the input
+    (result,) = build().predict_by_feat((pred.flatten(1, 2),), meta, rescale=True)
+    box = (2.5 / W, 1.5 / H, 1 / W, 1 / H)
+    x, y, w, h = darknet_box(box, (W * 32, H * 32), image)
+    left, right = (max(x - w / 2, 0), min(x + w / 2, 1))
+    top, bottom = (max(y - h / 2, 0), min(y + h / 2, 1))
+    expected = torch.tensor([[left, top, right, bottom]]) * torch.tensor([*image, *image])
+    torch.testing.assert_close(result.bboxes, expected, rtol=1e-5, atol=1e-3)
+    # without rescaling they stay in the network input, within the picture in the grey
+    (result,) = build().predict_by_feat((pred.flatten(1, 2),), meta)
+    low = torch.tensor(meta[0]['pad_offset'])
+    assert (result.bboxes[0, :2] >= low - 1e-4).all()
+    assert (result.bboxes[0, 2:] <= torch.tensor([W * 32, H * 32]) - low + 1e-3).all()
+
+
+def test_suppression_equals_darknets_loop():
+    """do_nms_sort: class by class, from the best score on, what overlaps by more than 0.45."""
+    head, pred = build(), random_map(1, seed=5, dtype=torch.float32) * 3
+    cfg = dict(score_thr=0.01, nms=dict(type='nms', iou_threshold=0.45), max_per_img=1000)
+    raw = pred.reshape(3, 5 + C, H, W).permute(2, 3, 0, 1)
+    boxes, scores = [], []
+    for j in range(H):
+        for i in range(W):
+            for a in range(3):
+                slot = raw[j, i, a].tolist()
+                x0, y0, x1, y1 = oracle.decode(slot, i, j, ANCHORS[a])
+                boxes.append((max(x0, 0), max(y0, 0), min(x1, W * 32), min(y1, H * 32)))
+                powers = [math.exp(z) for z in slot[5:]]
+                scores.append([oracle.sigmoid(slot[4]) * p / sum(powers) for p in powers])
+    expected = []
+    for c in range(C):
+        order = sorted(range(len(boxes)), key=lambda s: -scores[s][c])
+        alive = [s for s in order if scores[s][c] > 0.01]
+        while alive:
+            best, *alive = alive
+            expected.append((scores[best][c], c, boxes[best]))
+            alive = [s for s in alive if oracle.iou(boxes[best], boxes[s]) <= 0.45]
+    expected.sort(reverse=True)
+    (result,) = head.predict_by_feat(pred, metas(1), cfg=cfg)
+    assert len(result) == len(expected) > 30
+    assert result.labels.tolist() == [c for _, c, _ in expected]
+    torch.testing.assert_close(result.scores, torch.tensor([s for s, _, _ in expected]))
+    torch.testing.assert_close(
+        result.bboxes, torch.tensor([b for _, _, b in expected]), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_suppression_is_within_a_class():

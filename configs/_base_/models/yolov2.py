@@ -45,7 +45,10 @@ model = dict(
         object_scale=5.0,
         noobject_scale=1.0,
         rescore=True,
+        class_scale=1.0,
+        coord_scale=1.0,
         coord_area_weight=True,
+        coord_prefill=12800,  # images: every slot is pulled towards its prior at first
         normalizer='batch',
         prior_prob=None,
     ),
