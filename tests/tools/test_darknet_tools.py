@@ -128,3 +128,33 @@ def test_usage_errors(tmp_path, tool, refused):
     assert 'multiple of 32, got 100x100' in message
     checkpoint.write_bytes(b'not a checkpoint')
     assert 'cells.pth' in refused(outwards, config, checkpoint, tmp_path)
+
+
+def test_data_sets_there_and_back(tmp_path, tool, refused, data_root, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outwards, inwards = tool('coco2darknet'), tool('darknet2coco')
+    for split in ('train', 'valid'):
+        outwards([f'{data_root}/{split}.json', str(data_root), 'set', '--split', split])
+    capsys.readouterr()
+    inwards(['set/obj.data', 'coco'])
+    said = capsys.readouterr().out
+    # The lines to paste make a data set that MMDetection builds.
+    lines = said.split('For a config:\n')[1]
+    from mmdet.registry import DATASETS
+
+    for text in lines.replace('\ndict(', '\0dict(').split('\0'):
+        dataset = DATASETS.build(eval(text, dict(dict=dict)) | dict(pipeline=[]))
+        assert dataset.metainfo['classes'] == ('red', 'blue')
+        assert [len(dataset.get_data_info(i)['instances']) for i in range(4)] == [1] * 4
+
+    label = tmp_path / 'set' / 'labels' / 'valid' / '2.txt'
+    label.write_text('0 0.5 0.5\n')
+    (tmp_path / 'coco' / 'train.json').unlink()
+    with pytest.raises(SystemExit, match='1 bad lines, nothing written'):
+        inwards(['set/obj.data', 'coco'])
+    assert f'{label}:1: 3 fields' in capsys.readouterr().err
+    assert not (tmp_path / 'coco' / 'train.json').exists()
+    inwards(['set/obj.data', 'coco', '--skip-bad'])
+    assert '1 bad: fields' in capsys.readouterr().out
+    assert 'none.data' in refused(inwards, 'none.data', 'coco')
+    assert 'none.json' in refused(outwards, 'none.json', data_root, 'set')

@@ -1,0 +1,448 @@
+"""Darknet's data sets as COCO annotations, and back.
+
+A Darknet data set is ``obj.data`` (options), ``obj.names`` (one class in each line), lists of image
+paths, and for each image a text file of ``class cx cy w h``, relative to the image.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from mmengine.utils import track_iter_progress
+from PIL import Image, UnidentifiedImageError
+
+from .files import read_text, write_all
+
+SPLITS = ('train', 'valid')
+IMAGE_FOLDERS = ('images', 'JPEGImages')
+ORIENTATION = 0x0112  # the EXIF tag
+# Rounding of relative coordinates to six digits, as labelling tools write them.
+TOLERANCE = 1e-5
+
+
+@dataclass
+class Report:
+    """What a conversion met.
+
+    Attributes:
+        bad (list[str]): ``file:line: what was found, what was expected``.
+        counts (Counter): How often what happened.
+    """
+
+    bad: list[str] = field(default_factory=list)
+    counts: Counter = field(default_factory=Counter)
+
+    def add(self, file: Path, line: int, kind: str, message: str) -> None:
+        """Note a bad line."""
+        self.bad.append(f'{file}:{line}: {message}')
+        self.counts[f'bad: {kind}'] += 1
+
+
+def darknet_to_coco(
+    data: str | Path,
+    out: str | Path,
+    splits: Sequence[str] = SPLITS,
+    image_root: str | Path | None = None,
+    skip_bad: bool = False,
+) -> tuple[Report, list[str], Path]:
+    """Write ``out/train.json`` and ``out/valid.json``.
+
+    Args:
+        data (str | Path): The ``.data`` file.
+        out (str | Path): Folder for the annotation files.
+        splits (Sequence[str]): Of 'train', 'valid'; one that the data file lacks is left out.
+        image_root (str | Path, optional): Image names are relative to it. Defaults to the
+            deepest folder that holds all images.
+        skip_bad (bool): Leave bad lines out and write the rest; else nothing is written if there
+            is one. Defaults to False.
+
+    Returns:
+        tuple[Report, list[str], Path]: Bad lines and counts, the class names, the image root.
+
+    Raises:
+        FileNotFoundError: If the data file, the names or a list is missing.
+        ValueError: If one of them is no such file.
+    """
+    data, report = Path(data), Report()
+    options = _read_options(data)
+    if 'names' not in options:
+        raise ValueError(f'{data}: names= is missing')
+    names = _read_names(_resolve(options['names'], data, 'file of names'))
+    if options.get('classes', str(len(names))) != str(len(names)):
+        raise ValueError(
+            f'{data}: classes={options["classes"]}, but {options["names"]} has {len(names)} names'
+        )
+    lists = {
+        split: _resolve(options[split], data, f'list of {split} images')
+        for split in splits
+        if split in options
+    }
+    if not lists:
+        raise ValueError(f'{data}: none of {", ".join(f"{split}=" for split in splits)} in it')
+    images = {split: list(_read_list(path, data, report)) for split, path in lists.items()}
+    if not any(images.values()):
+        raise ValueError(f'{data}: no image was found' + _first(report))
+    if image_root is None:
+        everything = [path.parent for listed in images.values() for path, _, _ in listed]
+        image_root = os.path.commonpath(everything)
+    contents = {
+        Path(out, f'{split}.json'): json.dumps(
+            _coco(listed, names, Path(image_root), report), allow_nan=False
+        ).encode()
+        for split, listed in images.items()
+    }
+    if skip_bad or not report.bad:
+        write_all(contents)
+    return report, names, Path(image_root)
+
+
+def coco_to_darknet(
+    annotations: str | Path,
+    image_root: str | Path,
+    out: str | Path,
+    split: str = 'train',
+    copy_images: bool = False,
+) -> Report:
+    """Write ``out/obj.data``, ``out/obj.names``, the list of a split, its labels and images.
+
+    Images come to ``out/images/SPLIT`` as links or copies, labels to ``out/labels/SPLIT``, which is
+    where Darknet looks for them. Call it once for each split. Crowds and boxes without area have
+    no place in Darknet and are counted.
+
+    Args:
+        annotations (str | Path): A COCO file.
+        image_root (str | Path): Its image names are relative to it.
+        out (str | Path): Folder of the data set. Paths in it begin as this does: start Darknet
+            from the present folder.
+        split (str): 'train' or 'valid'.
+        copy_images (bool): Copy the images; else link to them. Defaults to False.
+
+    Raises:
+        FileNotFoundError: If the annotations or an image is missing.
+        ValueError: If the annotations are damaged; names the annotation and the key.
+    """
+    annotations, out, report = Path(annotations), Path(out), Report()
+    if split not in SPLITS:
+        raise ValueError(f'split must be one of {SPLITS}, got {split!r}')
+    names, images = _read_coco(annotations, Path(image_root), report)
+    names_path = out / 'obj.names'
+    if names_path.exists():
+        former = read_text(names_path, 'file of names').splitlines()
+        if former != names:
+            raise ValueError(
+                f'{names_path}: another split has the classes {former}, {annotations} has {names}'
+            )
+    new_labels, new_images = (out / f'.{kind}_{split}.tmp' for kind in ('labels', 'images'))
+    for folder in (new_labels, new_images):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    try:
+        for name, (source, lines) in track_iter_progress(list(images.items())):
+            label = (new_labels / name).with_suffix('.txt')
+            image = new_images / name
+            label.parent.mkdir(parents=True, exist_ok=True)
+            image.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text(''.join(lines), encoding='utf-8')
+            if copy_images:
+                shutil.copyfile(source, image)
+            else:
+                image.symlink_to(source.resolve())
+        for new, kind in ((new_labels, 'labels'), (new_images, 'images')):
+            target = out / kind / split
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(new, target)
+    finally:
+        for folder in (new_labels, new_images):
+            shutil.rmtree(folder, ignore_errors=True)
+    listed = ''.join(f'{(out / "images" / split / name).as_posix()}\n' for name in images)
+    there = [one for one in SPLITS if one == split or (out / f'{one}.txt').exists()]
+    options = ''.join(f'{one} = {(out / one).as_posix()}.txt\n' for one in there)
+    write_all(
+        {
+            out / f'{split}.txt': listed.encode(),
+            names_path: ''.join(f'{name}\n' for name in names).encode(),
+            out / 'obj.data': (
+                f'classes = {len(names)}\n{options}names = {names_path.as_posix()}\n'
+                f'backup = {(out / "backup").as_posix()}\n'
+            ).encode(),
+        }
+    )
+    return report
+
+
+def _read_options(path: Path) -> dict[str, str]:
+    options = {}
+    for number, line in enumerate(read_text(path, 'data file').splitlines(), 1):
+        text = line.strip()
+        if not text or text[0] in '#;':
+            continue
+        key, found, value = text.partition('=')
+        if not found or not key.strip() or not value.strip():
+            raise ValueError(f'{path}:{number}: expected option = value, got {text!r}')
+        options[key.strip()] = value.strip()
+    return options
+
+
+def _bases(data: Path) -> list[Path]:
+    """Where relative paths may begin: where Darknet is started, else at the data set or above."""
+    return [Path(), *data.resolve().parents]
+
+
+def _resolve(text: str, data: Path, kind: str) -> Path:
+    for base in _bases(data):
+        if (base / text).is_file():
+            return base / text
+    raise FileNotFoundError(
+        f'{data}: {text}: there is no such {kind}, seen from the present folder, from that of the '
+        'data file, or from one above it'
+    )
+
+
+def _read_names(path: Path) -> list[str]:
+    names = [line.strip() for line in read_text(path, 'file of names').rstrip().splitlines()]
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise ValueError(f'{path}:{number}: a class without a name')
+        if names.index(name) < number - 1:
+            raise ValueError(f'{path}:{number}: the class {name!r} stands there twice')
+    if not names:
+        raise ValueError(f'{path}: no class names in it')
+    return names
+
+
+def _read_list(path: Path, data: Path, report: Report) -> Iterator[tuple[Path, Path, int]]:
+    """Existing images of a list in its order, each with the list and its line."""
+    bases = [*_bases(data)[:1], path.parent, *_bases(data)[1:]]
+    seen: dict[str, int] = {}
+    lines = path.read_text(encoding='utf-8-sig', errors='surrogateescape').splitlines()
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text:
+            continue
+        if text in seen:
+            report.add(path, number, 'image twice', f'{text} stands at line {seen[text]} too')
+            continue
+        seen[text] = number
+        found = next((base / text for base in bases if (base / text).is_file()), None)
+        if found is None:
+            report.add(path, number, 'image missing', f'{text}: there is no such image')
+        else:
+            yield found.absolute(), path, number
+
+
+def _first(report: Report) -> str:
+    return f'; first {report.bad[0]}' if report.bad else ''
+
+
+def label_path(image: Path) -> Path:
+    """Where the labels of an image lie.
+
+    Darknet looks in ``labels`` instead of ``images`` or ``JPEGImages``; many tools write them
+    beside the image.
+    """
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] in IMAGE_FOLDERS:
+            parts[index] = 'labels'
+            break
+    as_darknet = Path(*parts).with_suffix('.txt')
+    return as_darknet if as_darknet.is_file() else image.with_suffix('.txt')
+
+
+def _coco(listed: list, names: list[str], root: Path, report: Report) -> dict:
+    images, annotations = [], []
+    for path, list_path, line in track_iter_progress(listed):
+        try:
+            width, height = _image_size(path, report)
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+            message = f'{path}: not an image that can be read ({type(error).__name__})'
+            report.add(list_path, line, 'image unreadable', message)
+            continue
+        try:
+            name = path.relative_to(root.absolute()).as_posix()
+        except ValueError as error:
+            raise ValueError(f'{path} does not lie under the image root {root}') from error
+        image_id = len(images) + 1
+        images.append(dict(id=image_id, file_name=name, width=width, height=height))
+        for category, box in _read_labels(label_path(path), len(names), report):
+            left, top, right, bottom = box
+            box = [left * width, top * height, (right - left) * width, (bottom - top) * height]
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image_id,
+                    category_id=category + 1,
+                    bbox=box,
+                    area=box[2] * box[3],
+                    iscrowd=0,
+                )
+            )
+    report.counts['images'] += len(images)
+    report.counts['boxes'] += len(annotations)
+    categories = [dict(id=number, name=name) for number, name in enumerate(names, 1)]
+    return dict(images=images, annotations=annotations, categories=categories)
+
+
+def _image_size(path: Path, report: Report) -> tuple[int, int]:
+    """(width, height) as MMCV will load the image: turned as its EXIF data say."""
+    with Image.open(path) as image:
+        width, height = image.size
+        if image.getexif().get(ORIENTATION, 1) >= 5:
+            report.counts['images turned by EXIF (Darknet does not turn them)'] += 1
+            return height, width
+    return width, height
+
+
+def _read_labels(path: Path, num_classes: int, report: Report) -> Iterator[tuple]:
+    """(class, (left, top, right, bottom)) of each good line, relative, clipped to the image."""
+    if not path.is_file():
+        report.counts['images without a label file (no objects)'] += 1
+        return
+    text = path.read_bytes().decode('utf-8-sig', errors='replace')
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        problem = _problem(fields, num_classes)
+        if problem:
+            report.add(path, number, *problem)
+            continue
+        cx, cy, w, h = map(float, fields[1:])
+        box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+        clipped = tuple(min(max(side, 0.0), 1.0) for side in box)
+        if max(abs(a - b) for a, b in zip(box, clipped)) > TOLERANCE:
+            report.counts['boxes clipped to the image (as Darknet does)'] += 1
+        yield int(fields[0]), clipped
+
+
+def _problem(fields: list[str], num_classes: int) -> tuple[str, str] | None:
+    """The kind of a bad line and what is wrong with it."""
+    if len(fields) != 5:
+        return 'fields', f'{len(fields)} fields, expected `class cx cy w h`'
+    try:
+        category = int(fields[0])
+    except ValueError:
+        return 'class', f'the class {fields[0]!r} is no integer'
+    if not 0 <= category < num_classes:
+        return 'class', f'class {category}, expected 0..{num_classes - 1}'
+    try:
+        cx, cy, w, h = map(float, fields[1:])
+    except ValueError:
+        return 'number', f'{" ".join(fields[1:])!r} are not four numbers'
+    if not all(map(math.isfinite, (cx, cy, w, h))):
+        return 'number', f'{" ".join(fields[1:])!r} are not finite'
+    if not (0 < w <= 1 + TOLERANCE and 0 < h <= 1 + TOLERANCE):
+        return 'size', f'a width of {w} and a height of {h}, expected more than 0, at most 1'
+    if not (0 <= cx <= 1 and 0 <= cy <= 1):
+        return 'centre', f'the centre ({cx}, {cy}) lies outside the image, expected 0..1'
+    return None
+
+
+def _read_coco(path: Path, root: Path, report: Report) -> tuple[list[str], dict]:
+    """Class names; for each image name its path and label lines."""
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: there is no such annotation file')
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f'{path}: no JSON ({error})') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path}: a COCO file is an object, this is a {type(content).__name__}')
+    for key in ('images', 'annotations', 'categories'):
+        if not isinstance(content.get(key), list):
+            raise ValueError(f'{path}: {key} is missing, or no list')
+    categories = sorted(
+        content['categories'], key=lambda one: _get(one, 'id', path, 'category', int)
+    )
+    names = [' '.join(_get(one, 'name', path, 'category', str).split()) for one in categories]
+    number = {one['id']: index for index, one in enumerate(categories)}
+    if len(number) < len(names) or len(set(names)) < len(names):
+        raise ValueError(f'{path}: two categories of one id or one name')
+    images: dict[str, tuple[Path, list[str]]] = {}
+    by_id: dict[int, tuple[str, int, int]] = {}
+    labels: dict[str, str] = {}
+    for image in content['images']:
+        image_id, name = (
+            _get(image, key, path, 'image', kind) for key, kind in (('id', int), ('file_name', str))
+        )
+        width, height = (_get(image, key, path, 'image', int) for key in ('width', 'height'))
+        where = f'{path}: image {image_id}'
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or '..' in pure.parts or not pure.name:
+            raise ValueError(f'{where}: file_name {name!r} leads out of the image folder')
+        if image_id in by_id or name in images:
+            raise ValueError(f'{where}: its id or its file_name {name!r} stands there twice')
+        if width <= 0 or height <= 0:
+            raise ValueError(f'{where}: a size of {width}x{height}')
+        label = str(pure.with_suffix('.txt'))
+        if label in labels:
+            raise ValueError(
+                f'{where}: {name} and {labels[label]} would share the label file {label}'
+            )
+        if not (root / name).is_file():
+            raise FileNotFoundError(f'{where}: there is no {root / name}')
+        labels[label], by_id[image_id], images[name] = (
+            name,
+            (name, width, height),
+            (root / name, []),
+        )
+    for one in content['annotations']:
+        line = _label_line(one, path, by_id, number, report)
+        if line:
+            images[by_id[one['image_id']][0]][1].append(line)
+    report.counts['images'] += len(images)
+    report.counts['boxes'] += sum(len(lines) for _, lines in images.values())
+    return names, images
+
+
+def _label_line(one: dict, path: Path, images: dict, number: dict, report: Report) -> str | None:
+    """A line of a label file; None for what Darknet has no place for."""
+    box = _get(one, 'bbox', path, 'annotation', list)
+    image_id, category = (
+        _get(one, key, path, 'annotation', int) for key in ('image_id', 'category_id')
+    )
+    where = f'{path}: annotation {one.get("id")}'
+    if image_id not in images:
+        raise ValueError(f'{where}: there is no image of image_id {image_id}')
+    if category not in number:
+        raise ValueError(f'{where}: there is no category of category_id {category}')
+    good = len(box) == 4 and all(
+        isinstance(side, int | float) and math.isfinite(side) for side in box
+    )
+    if not good:
+        raise ValueError(f'{where}: bbox {box} is no [x, y, width, height] of finite numbers')
+    if one.get('iscrowd'):
+        report.counts['crowds left out'] += 1
+        return None
+    _, width, height = images[image_id]
+    left, right = (min(max(side, 0), width) for side in (box[0], box[0] + box[2]))
+    top, bottom = (min(max(side, 0), height) for side in (box[1], box[1] + box[3]))
+    if right <= left or bottom <= top:
+        report.counts['boxes without area in the image left out'] += 1
+        return None
+    if max(left - box[0], box[0] + box[2] - right, top - box[1], box[1] + box[3] - bottom) > 0.01:
+        report.counts['boxes clipped to the image'] += 1
+    values = (
+        (left + right) / 2 / width,
+        (top + bottom) / 2 / height,
+        (right - left) / width,
+        (bottom - top) / height,
+    )
+    return f'{number[category]} ' + ' '.join(f'{value:.10f}' for value in values) + '\n'
+
+
+def _get(entry: dict, key: str, path: Path, kind: str, expected: type):
+    """A value of an entry, of the type that it must have."""
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(value, expected) or isinstance(value, bool):
+        name = entry.get('id') if isinstance(entry, dict) else entry
+        raise ValueError(
+            f'{path}: {kind} {name!r}: {key} must be of type {expected.__name__}, got {value!r}'
+        )
+    return value
