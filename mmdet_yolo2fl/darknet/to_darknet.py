@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from ..checkpoints import verify_checkpoint
@@ -103,8 +103,8 @@ def load_detector(config: Config, checkpoint: str | Path) -> tuple[nn.Module, di
     path = verify_checkpoint(checkpoint)
     content = torch.load(path, map_location='cpu', weights_only=True)
     state = content.get('state_dict', content)
-    init_default_scope('mmdet')
-    model = MODELS.build(config.model)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(config.model)
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:

@@ -11,7 +11,7 @@ from mmdet.datasets import CocoDataset, VOCDataset
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 
 from ..models.backbones.darknet import NORM_CFG
 from .files import read_text, write_all
@@ -54,8 +54,8 @@ def darknet_to_mmdet(
     header, values = read_weights(weights)
     _check_length(network, values, weights)
     config = mmdet_config(network, classes, letterbox, interpolation)
-    init_default_scope('mmdet')
-    model = MODELS.build(config.model)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(config.model)
     start = 0
     for index, (target, section) in enumerate(zip(convolutions(model), network.convolutions)):
         size = network.size(index)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import DATASETS
+from mmengine.registry import DefaultScope
 from pycocotools.coco import COCO
 
 from mmdet_yolo2fl.datasets import TinyTrafficDataset, make_tiny_traffic
@@ -169,10 +170,11 @@ def test_made_classes_are_close_to_the_plan(default_like):
 
 def test_builds_from_a_config_and_feeds_a_pipeline(root):
     steps = ('LoadImageFromFile', 'LoadAnnotations', 'PackDetInputs')
-    pipeline = [dict(type=f'mmdet.{step}') for step in steps]
+    pipeline = [dict(type=step) for step in steps]
     pipeline[1]['with_bbox'] = True
     config = dict(type='TinyTrafficDataset', data_root=str(root), pipeline=pipeline, **SMALL)
-    dataset = DATASETS.build(config)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(config)
     assert len(dataset) == 6
     sample = dataset[0]
     assert sample['inputs'].shape == (3, 128, 192)

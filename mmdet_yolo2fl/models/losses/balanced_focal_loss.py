@@ -8,8 +8,12 @@ from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from .focal_sum import FocalTerms, focal_sum
+
 ACTIVATIONS = ('sigmoid', 'softmax', 'none')
 ALPHA_MODES = ('balanced', 'uniform')
+# What MMDetection's weight_reduce_loss adds to avg_factor.
+EPSILON = torch.finfo(torch.float32).eps
 
 
 def balanced_focal_loss(
@@ -186,6 +190,12 @@ class BalancedFocalLoss(nn.Module):
                     'more than there are, the head works with softmax: set use_sigmoid=True in '
                     'the config, or give the background a value too'
                 )
+        reduction = reduction_override or self.reduction
+        if reduction == 'mean' and self._sums_in_blocks(pred, target, weight):
+            total = self._sum(pred, target, weight)
+            # As weight_reduce_loss divides.
+            total = total / (pred.numel() if avg_factor is None else avg_factor + EPSILON)
+            return self.loss_weight * total
         loss = balanced_focal_loss(
             pred,
             dense_target(pred, target),
@@ -197,8 +207,40 @@ class BalancedFocalLoss(nn.Module):
         )
         if weight is not None:
             weight = _fit_weight(weight, loss)
-        reduction = reduction_override or self.reduction
         return self.loss_weight * weight_reduce_loss(loss, weight, reduction, avg_factor)
+
+    def _sums_in_blocks(self, pred: Tensor, target: Tensor | tuple, weight: Tensor | None) -> bool:
+        """Whether :func:`focal_sum` serves: no second derivative, none by the weights."""
+        return (
+            self.activation == 'sigmoid'
+            and pred.device.type == 'cpu'
+            and pred.dtype in (torch.float32, torch.float16, torch.bfloat16)
+            and pred.numel() > 0
+            and not (weight is not None and weight.requires_grad)
+            and not torch.compiler.is_compiling()  # which fuses the plain formula itself
+        )
+
+    def _sum(self, pred: Tensor, target: Tensor | tuple, weight: Tensor | None) -> Tensor:
+        """The weighted sum of all elements."""
+        target, score = check_target(pred, target)
+        num_classes = pred.shape[-1]
+        if target.shape == pred.shape:
+            target = target.reshape(-1, num_classes)
+        else:
+            target = target.reshape(-1)
+        if weight is not None:
+            weight = _fit_weight(weight, pred)
+            # One weight for a row, as heads expand them.
+            if weight.shape[-1] != 1 and weight.stride(-1) == 0:
+                weight = weight[..., :1]
+            weight = weight.reshape(-1, weight.shape[-1])
+        return focal_sum(
+            pred.reshape(-1, num_classes),
+            target,
+            FocalTerms(self.gamma, self.class_weight, self.alpha, self.alpha_mode == 'balanced'),
+            None if score is None else score.reshape(-1),
+            weight,
+        )
 
     def extra_repr(self) -> str:
         alpha = None if self.alpha is None else self.alpha.tolist()
@@ -214,21 +256,34 @@ def dense_target(pred: Tensor, target: Tensor | tuple[Tensor, Tensor]) -> Tensor
     Raises:
         ValueError: If the shapes do not fit, or an index lies outside 0..C.
     """
+    target, score = check_target(pred, target)
+    if target.shape == pred.shape:
+        return target
+    dense = target[..., None] == torch.arange(pred.shape[-1], device=target.device)
+    return dense if score is None else dense * score[..., None]
+
+
+def check_target(
+    pred: Tensor, target: Tensor | tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor | None]:
+    """A target as labels or indices, and the scores of the indices if there are any.
+
+    Raises:
+        ValueError: If the shapes do not fit, or an index lies outside 0..C.
+    """
     score = None
     if isinstance(target, (tuple, list)):
         target, score = target
     if target.shape == pred.shape:
-        return target
+        return target, None
     if target.shape != pred.shape[:-1] or target.is_floating_point():
         raise ValueError(
             f'BalancedFocalLoss: for a prediction of shape {tuple(pred.shape)} the target must '
             f'be integer indices of shape {tuple(pred.shape[:-1])} or labels of the same shape '
             f'as the prediction, got {target.dtype} of shape {tuple(target.shape)}'
         )
-    num_classes = pred.shape[-1]
-    check_labels(target, num_classes + 1, 'BalancedFocalLoss')
-    dense = target[..., None] == torch.arange(num_classes, device=target.device)
-    return dense if score is None else dense * score[..., None]
+    check_labels(target, pred.shape[-1] + 1, 'BalancedFocalLoss')
+    return target, score
 
 
 def check_labels(labels: Tensor, end: int, where: str) -> None:
