@@ -71,9 +71,7 @@ def value_and_slope(logit: Tensor, target: Tensor, terms: FocalTerms) -> tuple[T
     # The factor's own derivative: gamma miss^(gamma-1) p (1-p) (1-2y), without a negative power.
     ratio = prob * complement / miss.clamp(min=torch.finfo(miss.dtype).tiny)
     slope = factor * (
-        prob * negative
-        - complement * positive
-        + terms.gamma * ratio * (1 - 2 * target) * entropy
+        prob * negative - complement * positive + terms.gamma * ratio * (1 - 2 * target) * entropy
     )
     value = factor * entropy
     if terms.alpha is not None:
