@@ -3,15 +3,17 @@
 from .backbones import Darknet19, DarknetTiny
 from .data_preprocessors import DarknetBatchResize
 from .dense_heads import YOLOV2Head
-from .losses import BalancedFocalLoss
+from .losses import AutomatedFocalLoss, BalancedFocalLoss, EqualizedFocalLoss
 from .necks import YOLOV2Neck
 from .task_modules import YOLOV2AnchorGenerator, YOLOV2Assigner
 
 __all__ = [
+    'AutomatedFocalLoss',
     'BalancedFocalLoss',
     'Darknet19',
     'DarknetBatchResize',
     'DarknetTiny',
+    'EqualizedFocalLoss',
     'YOLOV2AnchorGenerator',
     'YOLOV2Assigner',
     'YOLOV2Head',

@@ -24,6 +24,7 @@ def balanced_focal_loss(
     activation: str = 'sigmoid',
     alpha_mode: str = 'balanced',
     class_weight: Tensor | None = None,
+    poly_epsilon: float = 0.0,
 ) -> Tensor:
     """Focal loss of every element, in float32 or wider (arXiv:1708.02002, equations 1 to 5).
 
@@ -35,7 +36,7 @@ def balanced_focal_loss(
         pred (Tensor): ``(..., C)`` logits, or probabilities in 0..1 for activation 'none'.
         target (Tensor): Of the same shape: one-hot, or soft labels in 0..1. For a soft label
             y, ``pt = p*y + (1-p)*(1-y)``, as in MMDetection's ``FocalLoss``.
-        gamma (float): Focusing parameter, >= 0.
+        gamma (float | Tensor): Focusing parameter, >= 0; a tensor holds one for each class.
         alpha (float | Tensor | None): Weight of an object; a tensor holds one for each class.
         activation (str): 'sigmoid': every class on its own. 'softmax': one of C classes.
             'none': as 'sigmoid', but ``pred`` holds probabilities already.
@@ -43,6 +44,8 @@ def balanced_focal_loss(
             weights both by ``alpha``. With softmax there are no negative elements: every row
             is weighted by the alpha of its class, in both modes.
         class_weight (Tensor, optional): ``(C,)``, multiplies the positive term of each class.
+        poly_epsilon (float): Weight of the further term ``(1 - pt)^(gamma + 1)``
+            (arXiv:2204.12511, poly-1 of focal loss).
 
     Returns:
         Tensor: The shape of ``pred``; with 'softmax' without its last dimension.
@@ -69,7 +72,10 @@ def balanced_focal_loss(
             weight = (
                 alpha if alpha_mode == 'uniform' else alpha * target + (1 - alpha) * (1 - target)
             )
-    if gamma > 0:
+    if poly_epsilon:
+        share = positive if activation == 'softmax' else positive + 1 - target
+        loss = loss + poly_epsilon * share * miss
+    if isinstance(gamma, Tensor) or gamma > 0:
         # A power below one has an infinite slope at zero; the floor lies where the loss itself
         # has long vanished.
         loss = loss * miss.clamp(min=torch.finfo(pred.dtype).tiny).pow(gamma)
@@ -107,6 +113,10 @@ class BalancedFocalLoss(nn.Module):
             probabilities. Defaults to None: 'sigmoid', unless ``use_sigmoid`` says otherwise.
         class_weight (Sequence[float], optional): One weight >= 0 for each class, on its
             positive term, as in MMDetection's ``CrossEntropyLoss``. May exceed 1.
+        label_smoothing (float): Labels are drawn towards the middle by this much, 0..1: y becomes
+            ``(1 - s) y + s / 2``; with softmax ``(1 - s) y + s / C``. Defaults to 0.0.
+        poly_epsilon (float): Adds ``epsilon (1 - pt)^(gamma + 1)``, weighted as the rest: poly-1
+            of focal loss (arXiv:2204.12511, section 4). Defaults to 0.0.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_weight (float): Multiplies the result. Defaults to 1.0.
 
@@ -124,8 +134,19 @@ class BalancedFocalLoss(nn.Module):
         class_weight: Sequence[float] | None = None,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
+        label_smoothing: float = 0.0,
+        poly_epsilon: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(
+                f'BalancedFocalLoss: label_smoothing must lie in 0..1, got {label_smoothing}'
+            )
+        # Below -1 a better prediction would cost more (section 3 of the paper).
+        if not -1 <= poly_epsilon < float('inf'):
+            raise ValueError(
+                f'BalancedFocalLoss: poly_epsilon must be finite and >= -1, got {poly_epsilon}'
+            )
         if activation is None:
             activation = 'softmax' if use_sigmoid is False else 'sigmoid'
         _check_choice('activation', activation, ACTIVATIONS)
@@ -146,6 +167,8 @@ class BalancedFocalLoss(nn.Module):
         self.alpha_mode = alpha_mode
         self.reduction = reduction
         self.loss_weight = loss_weight
+        self.label_smoothing = label_smoothing
+        self.poly_epsilon = poly_epsilon
         hint = ' (a weight above 1 is a class_weight)' if alpha_mode == 'balanced' else ''
         # Buffers follow the module to its device; not saved, since the config gives them.
         self.register_buffer('alpha', _weights('alpha', alpha, largest, hint), persistent=False)
@@ -190,9 +213,11 @@ class BalancedFocalLoss(nn.Module):
                     'more than there are, the head works with softmax: set use_sigmoid=True in '
                     'the config, or give the background a value too'
                 )
+        if self.label_smoothing:
+            target = self._smooth(pred, dense_target(pred, target))
         reduction = reduction_override or self.reduction
-        if reduction == 'mean' and self._sums_in_blocks(pred, target, weight):
-            total = self._sum(pred, target, weight)
+        if reduction == 'mean' and self._sums_in_blocks(pred, weight):
+            total = focal_sum(*self._rows(pred, target, weight))
             # As weight_reduce_loss divides.
             total = total / (pred.numel() if avg_factor is None else avg_factor + EPSILON)
             return self.loss_weight * total
@@ -204,12 +229,28 @@ class BalancedFocalLoss(nn.Module):
             self.activation,
             self.alpha_mode,
             self.class_weight,
+            self.poly_epsilon,
         )
+        if self.terms.scale is not None:
+            loss = loss * self.terms.scale
         if weight is not None:
             weight = _fit_weight(weight, loss)
         return self.loss_weight * weight_reduce_loss(loss, weight, reduction, avg_factor)
 
-    def _sums_in_blocks(self, pred: Tensor, target: Tensor | tuple, weight: Tensor | None) -> bool:
+    @property
+    def terms(self) -> FocalTerms:
+        """Gamma and the weights, as :func:`focal_sum` takes them."""
+        balanced = self.alpha_mode == 'balanced'
+        return FocalTerms(
+            self.gamma, self.class_weight, self.alpha, balanced, poly=self.poly_epsilon
+        )
+
+    def _smooth(self, pred: Tensor, target: Tensor) -> Tensor:
+        share = 1 / pred.shape[-1] if self.activation == 'softmax' else 0.5
+        target = target.to(torch.float32)
+        return target * (1 - self.label_smoothing) + self.label_smoothing * share
+
+    def _sums_in_blocks(self, pred: Tensor, weight: Tensor | None) -> bool:
         """Whether :func:`focal_sum` serves: no second derivative, none by the weights."""
         return (
             self.activation == 'sigmoid'
@@ -220,27 +261,19 @@ class BalancedFocalLoss(nn.Module):
             and not torch.compiler.is_compiling()  # which fuses the plain formula itself
         )
 
-    def _sum(self, pred: Tensor, target: Tensor | tuple, weight: Tensor | None) -> Tensor:
-        """The weighted sum of all elements."""
+    def _rows(self, pred: Tensor, target: Tensor | tuple, weight: Tensor | None) -> tuple:
+        """The arguments of :func:`focal_sum`: everything in rows of C classes."""
         target, score = check_target(pred, target)
         num_classes = pred.shape[-1]
-        if target.shape == pred.shape:
-            target = target.reshape(-1, num_classes)
-        else:
-            target = target.reshape(-1)
+        target = target.reshape(-1, *target.shape[pred.dim() - 1 :])
         if weight is not None:
             weight = _fit_weight(weight, pred)
             # One weight for a row, as heads expand them.
             if weight.shape[-1] != 1 and weight.stride(-1) == 0:
                 weight = weight[..., :1]
             weight = weight.reshape(-1, weight.shape[-1])
-        return focal_sum(
-            pred.reshape(-1, num_classes),
-            target,
-            FocalTerms(self.gamma, self.class_weight, self.alpha, self.alpha_mode == 'balanced'),
-            None if score is None else score.reshape(-1),
-            weight,
-        )
+        score = None if score is None else score.reshape(-1)
+        return pred.reshape(-1, num_classes), target, self.terms, score, weight
 
     def extra_repr(self) -> str:
         alpha = None if self.alpha is None else self.alpha.tolist()

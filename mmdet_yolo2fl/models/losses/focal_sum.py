@@ -14,30 +14,41 @@ class FocalTerms(NamedTuple):
     """What of a focal loss does not change from element to element.
 
     Attributes:
-        gamma (float | Tensor): Focusing parameter >= 0, for all classes or ``(C,)``.
+        gamma (float | Tensor): Focusing parameter >= 0, 0-d or ``(C,)``.
         positive (Tensor | None): Weight of the positive term, ``(C,)`` or 0-d; None is 1.
         alpha (Tensor | None): ``(C,)`` or 0-d.
         balanced (bool): Negatives weigh ``1 - alpha`` instead of ``alpha``.
+        scale (Tensor | None): Weight of both terms, ``(C,)``.
+        poly (float): Weight of the further term ``(1 - pt)^(gamma + 1)`` (poly-1).
     """
 
     gamma: float | Tensor
     positive: Tensor | None
     alpha: Tensor | None
-    balanced: bool
+    balanced: bool = True
+    scale: Tensor | None = None
+    poly: float = 0.0
 
     @property
-    def negative_alpha(self) -> Tensor | None:
+    def negative_weight(self) -> Tensor | None:
         """The weight of a negative element, ``(C,)`` or 0-d."""
-        return 1 - self.alpha if self.balanced and self.alpha is not None else self.alpha
+        alpha = self.alpha
+        if self.balanced and alpha is not None:
+            alpha = 1 - alpha
+        if alpha is None or self.scale is None:
+            return self.scale if alpha is None else alpha
+        return alpha * self.scale
 
     def at(self, classes: Tensor) -> 'FocalTerms':
         """The terms of elements of the given classes."""
-        return FocalTerms(
-            *(
-                x[classes] if isinstance(x, Tensor) and x.dim() else x
-                for x in (self.gamma, self.positive, self.alpha)
-            ),
-            self.balanced,
+        per_class = ('gamma', 'positive', 'alpha', 'scale')
+        values = {name: getattr(self, name) for name in per_class}
+        return self._replace(
+            **{
+                name: value[classes]
+                for name, value in values.items()
+                if isinstance(value, Tensor) and value.dim()
+            }
         )
 
 
@@ -74,11 +85,17 @@ def value_and_slope(logit: Tensor, target: Tensor, terms: FocalTerms) -> tuple[T
         prob * negative - complement * positive + terms.gamma * ratio * (1 - 2 * target) * entropy
     )
     value = factor * entropy
+    if terms.poly:
+        share = terms.poly * factor * (positive + negative)
+        value = value + share * miss
+        slope = slope + share * (terms.gamma + 1) * prob * complement * (1 - 2 * target)
     if terms.alpha is not None:
         alpha = terms.alpha
         if terms.balanced:
             alpha = alpha * target + (1 - alpha) * negative
         value, slope = value * alpha, slope * alpha
+    if terms.scale is not None:
+        value, slope = value * terms.scale, slope * terms.scale
     return value, slope
 
 
@@ -158,24 +175,64 @@ def focal_sum(
 
 
 def _blocks(logits: Tensor):
-    rows = max(1, BLOCK // logits.shape[1])
+    # A GPU needs more to do at once.
+    rows = max(1, (256 * BLOCK if logits.is_cuda else BLOCK) // logits.shape[1])
     for start in range(0, len(logits), rows):
         yield slice(start, start + rows)
 
 
 def _negative_value(logit: Tensor, terms: FocalTerms) -> Tensor:
     """As :func:`value_and_slope` for a label of 0 everywhere, with half the work."""
-    loss = softplus(logit) * _power(logit.sigmoid(), terms.gamma)
-    alpha = terms.negative_alpha
-    return loss if alpha is None else loss.mul_(alpha)
+    prob = logit.sigmoid()
+    loss = softplus(logit)
+    if terms.poly:
+        loss.add_(prob, alpha=terms.poly)
+    loss.mul_(_power(prob, terms.gamma))
+    weight = terms.negative_weight
+    return loss if weight is None else loss.mul_(weight)
 
 
 def _negative_slope(logit: Tensor, terms: FocalTerms) -> Tensor:
     prob = logit.sigmoid()
-    slope = softplus(logit).mul_(1 - prob).mul_(terms.gamma).add_(prob)
-    slope.mul_(_power(prob, terms.gamma))
-    alpha = terms.negative_alpha
-    return slope if alpha is None else slope.mul_(alpha)
+    slope = softplus(logit).mul_(terms.gamma)
+    if terms.poly:
+        slope.add_(prob * (terms.gamma + 1), alpha=terms.poly)
+    slope.mul_(1 - prob).add_(prob).mul_(_power(prob, terms.gamma))
+    weight = terms.negative_weight
+    return slope if weight is None else slope.mul_(weight)
+
+
+def class_gradients(
+    logits: Tensor,
+    target: Tensor,
+    terms: FocalTerms,
+    score: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Sums of the gradient's magnitude over positives and over negatives, for each class.
+
+    Args:
+        logits, target, terms, score, weight: As of :func:`focal_sum`, on any device.
+
+    Returns:
+        tuple[Tensor, Tensor]: ``(C,)`` float32 each. A soft label y counts as y positives.
+    """
+    positive = logits.new_zeros(logits.shape[1], dtype=torch.float32)
+    negative = torch.zeros_like(positive)
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    for rows in _blocks(logits):
+        label = target[rows]
+        if target.shape != logits.shape:
+            label = label[:, None] == classes
+            if score is not None:
+                label = label * score[rows, None]
+        label = label.float()
+        slope = value_and_slope(logits[rows].float(), label, terms)[1].abs()
+        if weight is not None:
+            slope = slope * weight[rows]
+        positive += (slope * label).sum(0)
+        negative += (slope * (1 - label)).sum(0)
+    return positive, negative
 
 
 def _weighted_sum(loss: Tensor, weight: Tensor | None, rows: slice) -> Tensor:

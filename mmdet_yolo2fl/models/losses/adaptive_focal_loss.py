@@ -1,0 +1,198 @@
+"""Focal losses that set their own gamma from what training shows them."""
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.dist import all_reduce
+from torch import Tensor
+
+from .balanced_focal_loss import BalancedFocalLoss, dense_target
+from .focal_sum import FocalTerms, class_gradients
+
+
+class _AdaptiveFocalLoss(BalancedFocalLoss):
+    """Looks at every training batch before its loss is taken."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.activation != 'sigmoid':
+            raise ValueError(
+                f'{type(self).__name__}: works on the logits of a sigmoid, got '
+                f'activation={self.activation!r}'
+            )
+
+    def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
+        """As :meth:`BalancedFocalLoss.forward`; in training mode the state goes on."""
+        if self.training and torch.is_grad_enabled() and pred.numel() > 0:
+            with torch.no_grad():
+                self._observe(pred, target, weight, avg_factor)
+        return super().forward(pred, target, weight, avg_factor, reduction_override)
+
+
+@MODELS.register_module()
+class AutomatedFocalLoss(_AdaptiveFocalLoss):
+    """Focal loss whose gamma follows the progress of training (arXiv:1904.09048).
+
+    ``gamma = -log(p)``, where p is the running mean of the probability that the network gives to
+    the right answer: much focusing at first, nearly cross entropy in the end.
+
+    In a dense detector nearly all elements are easy negatives and their mean probability is
+    close to 1 from the start, which would leave cross entropy; by default the mean is therefore
+    taken over the objects.
+
+    Args:
+        over (str): Elements that the mean is taken over: 'positives' or 'all'. Defaults to
+            'positives'.
+        momentum (float): Share of the old mean at each update, in 0..1 (the paper's smoothing).
+            Defaults to 0.95.
+        max_gamma (float): Upper limit of gamma. Defaults to 5.0.
+        gamma (float): Where it starts, until objects were seen. Defaults to 2.0.
+        **kwargs: As of :class:`BalancedFocalLoss`, with 'sigmoid' as activation.
+
+    Attributes:
+        gamma (Tensor): 0-d buffer, saved; the same on every rank.
+        prob_correct (Tensor): 0-d buffer, saved: the running mean; NaN before the first object.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        use_sigmoid: bool | None = True,
+        gamma: float = 2.0,
+        over: str = 'positives',
+        momentum: float = 0.95,
+        max_gamma: float = 5.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(use_sigmoid=use_sigmoid, gamma=gamma, **kwargs)
+        if over not in ('positives', 'all'):
+            raise ValueError(f"AutomatedFocalLoss: over must be 'positives' or 'all', got {over!r}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f'AutomatedFocalLoss: momentum must lie in [0, 1), got {momentum}')
+        if not max_gamma > 0:
+            raise ValueError(f'AutomatedFocalLoss: max_gamma must be positive, got {max_gamma}')
+        self.over = over
+        self.momentum = momentum
+        self.max_gamma = max_gamma
+        del self.gamma
+        self.register_buffer('gamma', torch.tensor(float(gamma)))
+        self.register_buffer('prob_correct', torch.tensor(float('nan')))
+
+    def _observe(self, pred, target, weight, avg_factor) -> None:
+        rows, labels, _, score, weight = self._rows(pred, target, weight)
+        if self.over == 'all' or labels.shape == rows.shape:
+            labels = dense_target(rows, labels if score is None else (labels, score)).float()
+            counted = labels if self.over == 'positives' else torch.ones_like(labels)
+            prob = rows.float().sigmoid()
+            correct = prob * labels + (1 - prob) * (1 - labels)
+            if self.over == 'positives':
+                correct = prob
+            counted = counted if weight is None else counted * weight
+        else:
+            # Hard labels: only the logit at the truth of each row matters.
+            is_object = labels < rows.shape[1]
+            at_truth = rows.gather(1, labels.clamp(max=rows.shape[1] - 1)[:, None])[:, 0]
+            correct = at_truth.float().sigmoid()
+            counted = is_object.float() if score is None else is_object * score.float()
+            if weight is not None:
+                index = labels.clamp(max=weight.shape[1] - 1)[:, None]
+                counted = counted * weight.gather(1, index)[:, 0]
+        sums = torch.stack([(correct * counted).sum(), counted.sum()])
+        all_reduce(sums)
+        mean = sums[0] / sums[1]
+        former = torch.where(self.prob_correct.isnan(), mean, self.prob_correct)
+        mean = self.momentum * former + (1 - self.momentum) * mean
+        # Without an object in the whole batch everything stays as it is.
+        seen = sums[1] > 0
+        self.prob_correct.copy_(torch.where(seen, mean, self.prob_correct))
+        gamma = (-mean.log()).clamp(0, self.max_gamma)
+        self.gamma.copy_(torch.where(seen, gamma, self.gamma))
+
+
+@MODELS.register_module()
+class EqualizedFocalLoss(_AdaptiveFocalLoss):
+    """Focal loss with a gamma and a weight for each class (arXiv:2201.02593, section 3).
+
+    ``gamma_j = gamma + scale_factor (1 - g_j)``, and the loss of class j is weighted by
+    ``gamma_j / gamma``. g_j in 0..1 is the accumulated ratio of its positive to its negative
+    gradients: a class that its negatives overwhelm, a rare one, is focused more, and weighs
+    more, than one in balance.
+
+    The gradients are those by the logits, computed from their formula in the forward pass, after
+    weighting and averaging, and summed over the ranks. A head that calls the loss for several
+    levels updates the ratio at each call.
+
+    Args:
+        num_classes (int): C.
+        gamma (float): Of a class in balance, > 0. Defaults to 2.0.
+        scale_factor (float): How much gamma can grow, >= 0; the paper's s. Defaults to 8.0, its
+            value for the 1203 classes of LVIS.
+        **kwargs: As of :class:`BalancedFocalLoss`, with 'sigmoid' as activation.
+
+    Attributes:
+        positive_gradient, negative_gradient (Tensor): ``(C,)`` buffers, saved; the same on every
+            rank.
+
+    Raises:
+        ValueError: If an argument is out of its range, or predictions have other than C classes.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        use_sigmoid: bool | None = True,
+        gamma: float = 2.0,
+        scale_factor: float = 8.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(use_sigmoid=use_sigmoid, gamma=gamma, **kwargs)
+        if num_classes < 1:
+            raise ValueError(f'EqualizedFocalLoss: num_classes must be >= 1, got {num_classes}')
+        if gamma <= 0:
+            raise ValueError(f'EqualizedFocalLoss: gamma must be positive, got {gamma}')
+        if not 0 <= scale_factor < float('inf'):
+            raise ValueError(
+                f'EqualizedFocalLoss: scale_factor must be finite and >= 0, got {scale_factor}'
+            )
+        self.num_classes = num_classes
+        self.scale_factor = scale_factor
+        self.register_buffer('positive_gradient', torch.zeros(num_classes))
+        self.register_buffer('negative_gradient', torch.zeros(num_classes))
+
+    @property
+    def gradient_ratio(self) -> Tensor:
+        """g, ``(C,)`` in 0..1; 1 for a class without any gradient yet."""
+        ratio = self.positive_gradient / self.negative_gradient
+        return torch.where(self.negative_gradient > 0, ratio, 1.0).clamp(0, 1)
+
+    @property
+    def gamma(self) -> Tensor:
+        """The gamma of each class, ``(C,)``."""
+        return self.base_gamma + self.scale_factor * (1 - self.gradient_ratio)
+
+    @gamma.setter
+    def gamma(self, value) -> None:  # the parent's constructor sets it
+        self.base_gamma = value
+
+    @property
+    def terms(self) -> FocalTerms:
+        """With the weight of each class as the scale of both its terms."""
+        return super().terms._replace(scale=self.gamma / self.base_gamma)
+
+    def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
+        """As :meth:`BalancedFocalLoss.forward`; in training mode the ratios go on."""
+        if pred.shape[-1] != self.num_classes:
+            raise ValueError(
+                f'EqualizedFocalLoss: num_classes={self.num_classes}, but the prediction of shape '
+                f'{tuple(pred.shape)} has {pred.shape[-1]}'
+            )
+        return super().forward(pred, target, weight, avg_factor, reduction_override)
+
+    def _observe(self, pred, target, weight, avg_factor) -> None:
+        gradients = torch.stack(class_gradients(*self._rows(pred, target, weight)))
+        if self.reduction == 'mean':
+            gradients = gradients / (pred.numel() if avg_factor is None else avg_factor)
+        all_reduce(gradients)
+        self.positive_gradient += gradients[0]
+        self.negative_gradient += gradients[1]

@@ -1,0 +1,220 @@
+"""Losses that set their own gamma: against loops, saved and resumed."""
+
+import math
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+
+import mmdet_yolo2fl  # noqa: F401
+from mmdet_yolo2fl.models.losses import BalancedFocalLoss
+
+C = 3
+
+
+def batches(number=6, rows=20, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(number):
+        logits = torch.randn(rows, C, generator=generator) * 2
+        labels = torch.randint(0, C + 4, (rows,), generator=generator).clamp(max=C)
+        yield logits, labels, torch.rand(rows, generator=generator)
+
+
+def automated(**kwargs):
+    return MODELS.build(dict(type='AutomatedFocalLoss', **kwargs)).train()
+
+
+def equalized(**kwargs):
+    return MODELS.build(dict(type='EqualizedFocalLoss', num_classes=C, **kwargs)).train()
+
+
+@pytest.mark.parametrize('over', ['positives', 'all'])
+@pytest.mark.parametrize('dense', [False, True])
+def test_gamma_follows_the_running_mean(over, dense):
+    loss = automated(over=over, momentum=0.8, max_gamma=3.0)
+    mean = None
+    for logits, labels, weight in batches():
+        target = labels
+        if dense:
+            target = torch.nn.functional.one_hot(labels, C + 1)[:, :C].float()
+        value = loss(logits.requires_grad_(), target, weight, avg_factor=7.0)
+        total = count = 0.0
+        for row, label, w in zip(logits.tolist(), labels.tolist(), weight.tolist()):
+            for c, z in enumerate(row):
+                p = 1 / (1 + math.exp(-z))
+                if c == label or over == 'all':
+                    total += w * (p if c == label else 1 - p)
+                    count += w
+        mean = total / count if mean is None else 0.8 * mean + 0.2 * total / count
+        assert loss.prob_correct.item() == pytest.approx(mean, rel=1e-5)
+        assert loss.gamma.item() == pytest.approx(min(-math.log(mean), 3.0), rel=1e-5)
+        expected = BalancedFocalLoss(gamma=loss.gamma.item())(logits, labels, weight, 7.0)
+        torch.testing.assert_close(value, expected)
+
+
+def test_without_objects_and_in_evaluation_gamma_stays():
+    loss = automated(gamma=1.5)
+    nothing = torch.full((4,), C)
+    loss(torch.randn(4, C).requires_grad_(), nothing)
+    assert loss.gamma == 1.5 and loss.prob_correct.isnan()
+    loss.eval()
+    loss(torch.randn(4, C).requires_grad_(), torch.zeros(4, dtype=torch.long))
+    assert loss.gamma == 1.5
+
+
+def equalized_by_loops(steps, gamma=2.0, scale_factor=8.0, alpha=0.25):
+    """(value, g) of each step by autograd and loops, in float64."""
+    positive, negative = [0.0] * C, [0.0] * C
+    for logits, labels, weight in steps:
+        # the batch at hand is looked at before its loss is taken
+        for turn in range(2):
+            ratio = [min(p / n, 1.0) if n else 1.0 for p, n in zip(positive, negative)]
+            x = logits.detach().double().requires_grad_()
+            total = 0.0
+            for row in range(len(x)):
+                for c in range(C):
+                    own = gamma + scale_factor * (1 - ratio[c])
+                    y = float(labels[row] == c)
+                    pt = x[row, c].sigmoid() if y else (-x[row, c]).sigmoid()
+                    at = alpha if y else 1 - alpha
+                    element = -at * (own / gamma) * (1 - pt) ** own * pt.log()
+                    total = total + weight[row].double() * element / 7.0
+            (grad,) = torch.autograd.grad(total, x)
+            if turn == 0:
+                for row in range(len(x)):
+                    for c in range(C):
+                        share = positive if labels[row] == c else negative
+                        share[c] += abs(grad[row, c].item())
+        yield total.item(), ratio
+
+
+def test_equalized_equals_loops():
+    steps = list(batches())
+    loss = equalized()
+    for (logits, labels, weight), (value, ratio) in zip(steps, equalized_by_loops(steps)):
+        found = loss(logits.requires_grad_(), labels, weight, avg_factor=7.0)
+        assert found.item() == pytest.approx(value, rel=1e-4)
+        assert loss.gradient_ratio.tolist() == pytest.approx(ratio, rel=1e-4)
+    assert loss.gamma.min() > 2  # there was something to equalize
+    found.backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_equalized_without_focusing_by_class_is_focal_loss():
+    loss, plain = equalized(scale_factor=0.0), BalancedFocalLoss()
+    for logits, labels, weight in batches():
+        torch.testing.assert_close(loss(logits, labels, weight), plain(logits, labels, weight))
+
+
+def test_a_rare_class_gets_the_larger_gamma():
+    generator = torch.Generator().manual_seed(0)
+    loss = equalized()
+    for _ in range(20):
+        logits = torch.randn(200, C, generator=generator).requires_grad_()
+        labels = torch.full((200,), C)
+        labels[:100], labels[100] = 0, 2
+        loss(logits, labels)
+    assert loss.gamma[0] < loss.gamma[2]
+
+
+@pytest.mark.parametrize('make', [automated, equalized])
+def test_state_is_saved_and_resumed_exactly(make):
+    steps = list(batches(8))
+    straight, first = make(), make()
+    for logits, labels, weight in steps[:4]:
+        first(logits.requires_grad_(), labels, weight)
+    resumed = make()
+    resumed.load_state_dict(first.state_dict())
+    for logits, labels, weight in steps:
+        straight(logits.requires_grad_(), labels, weight)
+    for logits, labels, weight in steps[4:]:
+        value = resumed(logits.requires_grad_(), labels, weight)
+    for name, state in straight.state_dict().items():
+        assert torch.equal(state, resumed.state_dict()[name]), name
+    last, labels, weight = steps[-1]
+    straight.eval(), resumed.eval()
+    assert straight(last, labels, weight) == resumed(last, labels, weight)
+    assert value.isfinite()
+
+
+@pytest.mark.parametrize('make', [automated, equalized])
+def test_all_ranks_add_up(make, monkeypatch):
+    """Two ranks with half a batch each have the state of one with all of it."""
+    (logits, labels, weight), *_ = batches(1)
+    whole, half = make(), make()
+    whole(logits.requires_grad_(), labels, weight, avg_factor=3.0)
+    from mmdet_yolo2fl.models.losses import adaptive_focal_loss
+
+    sums = []
+    monkeypatch.setattr(adaptive_focal_loss, 'all_reduce', lambda x: sums.append(x.clone()))
+    other = make()
+    other(logits[10:], labels[10:], weight[10:], avg_factor=3.0)
+    theirs = sums.pop()
+    monkeypatch.setattr(adaptive_focal_loss, 'all_reduce', lambda x: x.add_(theirs))
+    half(logits[:10], labels[:10], weight[:10], avg_factor=3.0)
+    for name, state in whole.state_dict().items():
+        torch.testing.assert_close(state, half.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    'cfg, message',
+    [
+        (dict(type='AutomatedFocalLoss', over='none'), "over must be 'positives' or 'all'"),
+        (dict(type='AutomatedFocalLoss', momentum=1.0), 'momentum'),
+        (dict(type='AutomatedFocalLoss', max_gamma=0), 'max_gamma'),
+        (dict(type='AutomatedFocalLoss', gamma=-1), 'gamma'),
+        (dict(type='AutomatedFocalLoss', use_sigmoid=False), 'logits of a sigmoid'),
+        (dict(type='EqualizedFocalLoss', num_classes=0), 'num_classes'),
+        (dict(type='EqualizedFocalLoss', num_classes=2, gamma=0), 'gamma must be positive'),
+        (dict(type='EqualizedFocalLoss', num_classes=2, scale_factor=-1), 'scale_factor'),
+        (dict(type='BalancedFocalLoss', label_smoothing=1.1), 'label_smoothing'),
+        (dict(type='BalancedFocalLoss', poly_epsilon=-2), 'poly_epsilon'),
+    ],
+    ids=str,
+)
+def test_bad_arguments(cfg, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(cfg)
+
+
+def test_a_prediction_of_other_classes():
+    with pytest.raises(ValueError, match='num_classes=3, but .* has 4'):
+        equalized()(torch.randn(2, 4), torch.zeros(2, dtype=torch.long))
+
+
+def test_label_smoothing():
+    logits, labels, _ = next(batches(1))
+    soft = torch.nn.functional.one_hot(labels, C + 1)[:, :C] * 0.9 + 0.05
+    found = BalancedFocalLoss(label_smoothing=0.1)(logits, labels)
+    torch.testing.assert_close(found, BalancedFocalLoss()(logits, soft))
+    # softmax without focusing: PyTorch's own
+    labels = labels.clamp(max=C - 1)
+    loss = BalancedFocalLoss(use_sigmoid=False, gamma=0, alpha=None, label_smoothing=0.1)
+    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    torch.testing.assert_close(loss(logits, labels), expected)
+
+
+def test_poly_1():
+    """Values by hand: pt = 0.8, gamma 2, epsilon 1: 0.04 * 0.2231 + 0.008."""
+    logit = torch.tensor([[math.log(4.0)]])
+    loss = BalancedFocalLoss(alpha=None, poly_epsilon=1.0, reduction='none')
+    found = loss(logit, torch.tensor([0]))
+    assert found.item() == pytest.approx(0.04 * 0.22314355 + 0.008, rel=1e-5)
+    softmax = BalancedFocalLoss(use_sigmoid=False, alpha=None, poly_epsilon=1.0, reduction='none')
+    found = softmax(torch.tensor([[math.log(4.0), 0.0]]), torch.tensor([0]))
+    assert found.item() == pytest.approx(0.04 * 0.22314355 + 0.008, rel=1e-5)
+
+
+@pytest.mark.parametrize('make', [automated, equalized])
+def test_in_the_head(make):
+    from .test_yolov2_head import TRUTHS, build, metas, random_map
+
+    cfg = dict(type='AutomatedFocalLoss')
+    if make is equalized:
+        cfg = dict(type='EqualizedFocalLoss', num_classes=4)
+    head = build(loss_obj=None, loss_cls=cfg).train()
+    pred = random_map(dtype=torch.float32).requires_grad_()
+    losses = head.loss_by_feat((pred,), TRUTHS, metas())
+    losses['loss_cls'].backward()
+    assert pred.grad.isfinite().all()
+    assert any('loss_cls' in name for name in head.state_dict())
