@@ -8,7 +8,7 @@ from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .focal_sum import FocalTerms, focal_sum
+from .focal_sum import HAS_TRITON, FocalTerms, focal_sum
 
 ACTIVATIONS = ('sigmoid', 'softmax', 'none')
 ALPHA_MODES = ('balanced', 'uniform')
@@ -254,7 +254,7 @@ class BalancedFocalLoss(nn.Module):
         """Whether :func:`focal_sum` serves: no second derivative, none by the weights."""
         return (
             self.activation == 'sigmoid'
-            and pred.device.type == 'cpu'
+            and (pred.device.type == 'cpu' or (pred.is_cuda and HAS_TRITON))
             and pred.dtype in (torch.float32, torch.float16, torch.bfloat16)
             and pred.numel() > 0
             and not (weight is not None and weight.requires_grad)

@@ -1,5 +1,6 @@
 """The sum of focal loss over many elements, with next to no memory beside the logits."""
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,10 @@ from torch.nn.functional import softplus
 
 # Elements of a block: large enough for two cores to share, small enough for their caches.
 BLOCK = 1 << 17
+
+
+# PyTorch for NVIDIA and AMD brings it along.
+HAS_TRITON = find_spec('triton') is not None
 
 
 class FocalTerms(NamedTuple):
@@ -155,10 +160,11 @@ def focal_sum(
     score: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Sum of sigmoid focal loss on the CPU, in blocks that fit the cache.
+    """Sum of sigmoid focal loss without temporaries of the logits' size.
 
-    Beside the logits the forward pass needs one block, the backward pass one block and the
-    gradient.
+    On a CPU in blocks that fit its caches, on a GPU by two Triton kernels
+    (:mod:`.focal_triton`). Beside the logits the forward pass needs next to nothing, the
+    backward pass the gradient.
 
     Args:
         logits (Tensor): ``(R, C)``, float32 or half.
@@ -171,6 +177,10 @@ def focal_sum(
     Returns:
         Tensor: 0-d float32.
     """
+    if logits.is_cuda:
+        from .focal_triton import triton_focal_sum
+
+        return triton_focal_sum(logits, target, terms, score, weight)
     return _FocalSum.apply(logits, target, score, weight, terms)
 
 

@@ -1,0 +1,78 @@
+"""The Triton kernels against the sum in blocks; in Triton's interpreter where there is no GPU."""
+
+import os
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ['TRITON_INTERPRET'] = '1'  # before the first import
+pytest.importorskip('triton')
+
+from mmdet_yolo2fl.models.losses import BalancedFocalLoss, focal_triton  # noqa: E402
+from mmdet_yolo2fl.models.losses.focal_sum import focal_sum  # noqa: E402
+
+from .test_focal_sum import ARGUMENTS, C, make  # noqa: E402
+
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Several blocks that begin within a row, and a last one that is not full."""
+    monkeypatch.setattr(focal_triton, 'BLOCK', 64)
+
+
+def compare(terms, logits, target, score, weight, dtype=torch.float32):
+    results = []
+    for function, device in ((focal_sum, 'cpu'), (focal_triton.triton_focal_sum, DEVICE)):
+        x = logits.to(device, dtype).requires_grad_()
+        args = [None if a is None else a.to(device) for a in (target, score, weight)]
+        moved = terms._replace(
+            **{
+                name: value.to(device)
+                for name, value in terms._asdict().items()
+                if isinstance(value, torch.Tensor)
+            }
+        )
+        value = function(x, args[0], moved, args[1], args[2])
+        (value * 0.7).backward()
+        results.append((value.cpu(), x.grad.cpu()))
+    for expected, found in zip(*results):
+        tolerance = dict(rtol=1e-4, atol=1e-6) if dtype == torch.float32 else {}
+        torch.testing.assert_close(found, expected, **tolerance)
+
+
+@pytest.mark.parametrize('arguments', ARGUMENTS, ids=str)
+@pytest.mark.parametrize('kind', ['labels', 'scores', 'soft'])
+def test_equals_the_sum_in_blocks(arguments, kind):
+    logits, labels, score, soft = make()
+    logits[0] = torch.tensor([1e4, -1e4, 60.0, -60.0, 0.0])
+    loss = BalancedFocalLoss(use_sigmoid=True, **arguments)
+    target, score = dict(labels=(labels, None), scores=(labels, score), soft=(soft, None))[kind]
+    for weight in (None, soft[:, :1] * 2, soft.flip(0)):
+        compare(loss.terms, logits, target, score, weight)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    logits, labels, *_ = make()
+    compare(BalancedFocalLoss().terms, logits, labels, None, None, dtype)
+
+
+def test_gamma_and_scale_of_each_class():
+    logits, labels, *_ = make()
+    terms = BalancedFocalLoss(poly_epsilon=0.5).terms
+    terms = terms._replace(gamma=torch.linspace(0.5, 3, C), scale=torch.linspace(1, 2, C))
+    compare(terms, logits, labels, None, None)
+    compare(terms._replace(gamma=torch.tensor(1.7), scale=None), logits, labels, None, None)
+
+
+@pytest.mark.cuda
+def test_the_loss_takes_the_kernels(monkeypatch):
+    calls = []
+    launch = focal_triton._launch
+    monkeypatch.setattr(focal_triton, '_launch', lambda *a: (calls.append(1), launch(*a)))
+    logits, labels, *_ = make()
+    BalancedFocalLoss().cuda()(logits.cuda().requires_grad_(), labels.cuda()).backward()
+    assert len(calls) == 2
