@@ -1,9 +1,6 @@
 """The command lines of the conversion, with a training and an evaluation in between."""
 
-import json
-
 import cv2
-import numpy as np
 import pytest
 
 from mmdet_yolo2fl.darknet.weights import read_weights
@@ -13,37 +10,6 @@ from ..darknet import networks
 TINY = networks.NETWORKS['yolov2-tiny-voc'] | dict(
     width=1 / 16, size=(64, 64), classes=2, anchors='0.5,0.5, 1,1'
 )
-
-
-@pytest.fixture
-def data_root(tmp_path):
-    """Four images with a square each, as train.json and valid.json of a data set."""
-    root = tmp_path / 'data'
-    root.mkdir()
-    images, annotations = [], []
-    for number in range(1, 5):
-        image = np.full((60, 90, 3), 90, np.uint8)
-        image[10:40, 20 + number : 50 + number] = (250, 40 * number, 0)
-        cv2.imwrite(str(root / f'{number}.png'), image)
-        images.append(dict(id=number, file_name=f'{number}.png', width=90, height=60))
-        annotations.append(
-            dict(
-                id=number,
-                image_id=number,
-                category_id=1 + number % 2,
-                bbox=[20 + number, 10, 30, 30],
-                area=900,
-                iscrowd=0,
-            )
-        )
-    content = dict(
-        images=images,
-        annotations=annotations,
-        categories=[dict(id=1, name='red'), dict(id=2, name='blue')],
-    )
-    for name in ('train', 'valid'):
-        (root / f'{name}.json').write_text(json.dumps(content))
-    return root
 
 
 def options(root):

@@ -25,7 +25,7 @@ def _value_and_slope(
     scale,
     poly,
     GAMMA: tl.constexpr,
-    BALANCED: tl.constexpr,  # noqa: N803
+    BALANCED: tl.constexpr,
 ):
     """As ``focal_sum.value_and_slope``. GAMMA is 0, 1 or 2 where gamma is; else 3."""
     e = tl.exp(-tl.abs(z))
@@ -58,7 +58,7 @@ def _value_and_slope(
 
 
 @triton.jit
-def _of_class(pointer, column, mask, default, KIND: tl.constexpr):  # noqa: N803
+def _of_class(pointer, column, mask, default, KIND: tl.constexpr):
     """A term: 0 there is none, 1 one number for all, 2 one for each class."""
     if KIND == 0:
         return default
@@ -72,9 +72,9 @@ def _of_class(pointer, column, mask, default, KIND: tl.constexpr):  # noqa: N803
 def _kernel(
     logits, target, score, weight, gammas, positives, alphas, scales, out, grad_output,
     gamma, poly, size,
-    CLASSES: tl.constexpr, DENSE: tl.constexpr, SCORE: tl.constexpr, WEIGHT: tl.constexpr,  # noqa: N803
-    GAMMAS: tl.constexpr, POSITIVES: tl.constexpr, ALPHAS: tl.constexpr, SCALES: tl.constexpr,  # noqa: N803
-    GAMMA: tl.constexpr, BALANCED: tl.constexpr, BACKWARD: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+    CLASSES: tl.constexpr, DENSE: tl.constexpr, SCORE: tl.constexpr, WEIGHT: tl.constexpr,
+    GAMMAS: tl.constexpr, POSITIVES: tl.constexpr, ALPHAS: tl.constexpr, SCALES: tl.constexpr,
+    GAMMA: tl.constexpr, BALANCED: tl.constexpr, BACKWARD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     # 64 bits for where the block begins, 32 within it.
     start = tl.program_id(0).to(tl.int64) * BLOCK

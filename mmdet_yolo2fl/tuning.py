@@ -1,0 +1,219 @@
+"""A search for the parameters of a focal loss, by Optuna (the extra `tune`)."""
+
+import gc
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import optuna
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+SLOTS = ('loss_obj', 'loss_cls')
+# What may be searched. Gamma 5 is the largest of the focal loss paper (table 1b).
+SPACE = dict(
+    gamma=lambda trial: trial.suggest_float('gamma', 0.0, 5.0),
+    alpha=lambda trial: trial.suggest_float('alpha', 0.05, 0.95),
+    loss_weight=lambda trial: trial.suggest_float('loss_weight', 0.25, 16.0, log=True),
+)
+# Tried first: cross entropy as the control, then the paper's choice.
+FIRST = (dict(gamma=0.0, alpha=0.5), dict(gamma=2.0, alpha=0.25))
+
+
+class PruningHook(Hook):
+    """Reports the metric of each validation to a trial, and stops it where it has no chance.
+
+    Args:
+        trial (optuna.Trial): The trial that this run is.
+        metric (str | None): The metric's name, or None for the first average precision.
+    """
+
+    priority = 'VERY_LOW'  # behind the hooks that note the metrics
+
+    def __init__(self, trial: optuna.Trial, metric: str | None) -> None:
+        self.trial = trial
+        self.metric = metric
+        self.values: list[float] = []
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Report, and raise ``TrialPruned`` if Optuna says so."""
+        self.metric = self.metric or first_precision(metrics)
+        if self.metric not in metrics:
+            raise KeyError(f'the validation has no metric {self.metric!r}; it has {list(metrics)}')
+        value = float(metrics[self.metric])
+        self.values.append(value)
+        self.trial.report(value, len(self.values))
+        if self.trial.should_prune():
+            raise optuna.TrialPruned(f'{self.metric} {value:.4f} after {len(self.values)} epochs')
+
+
+def first_precision(metrics: dict) -> str:
+    """The first metric that is a mean average precision.
+
+    Raises:
+        KeyError: If there is none.
+    """
+    for name in metrics:
+        if 'map' in name.lower():
+            return name
+    raise KeyError(f'none of {list(metrics)} is a mean average precision: name one by --metric')
+
+
+def find_loss(cfg: Config, slot: str | None = None) -> str:
+    """The key of the focal loss in a config, such as ``model.bbox_head.loss_cls``.
+
+    Args:
+        cfg (Config): The config.
+        slot (str, optional): Name or key of the loss. Defaults to the first loss with a gamma, or
+            of a type with 'Focal' in its name.
+
+    Raises:
+        ValueError: If there is none, or the name fits several.
+    """
+    found = {}
+
+    def walk(node, key):
+        if isinstance(node, (dict, ConfigDict)):
+            kind = node.get('type')
+            if isinstance(kind, str) and ('gamma' in node or 'Focal' in kind):
+                found[key] = node
+            for name, child in node.items():
+                walk(child, f'{key}.{name}')
+        elif isinstance(node, (list, tuple)):
+            for index, child in enumerate(node):
+                walk(child, f'{key}.{index}')
+
+    walk(cfg.model, 'model')
+    keys = [key for key in found if slot is None or key == slot or key.split('.')[-1] == slot]
+    if not keys or (slot is not None and len(keys) > 1):
+        raise ValueError(
+            f'{cfg.filename}: {"no focal loss" if not keys else "several losses"} '
+            f'{"" if slot is None else f"named {slot} "}in the model; there are {list(found)}'
+        )
+    return keys[0]
+
+
+def run_trial(
+    trial: optuna.Trial,
+    cfg: Config,
+    loss_key: str,
+    search: Sequence[str],
+    metric: str | None,
+    work_dir: Path,
+) -> float:
+    """Train and evaluate one choice; the best validation of the run.
+
+    Raises:
+        optuna.TrialPruned: If Optuna stops it, or its loss is not finite.
+    """
+    chosen = {name: SPACE[name](trial) for name in search}
+    cfg = deepcopy(cfg)
+    cfg.merge_from_dict({f'{loss_key}.{name}': value for name, value in chosen.items()})
+    cfg.work_dir = str(work_dir / f'trial_{trial.number:04d}')
+    # A name of its own: runs of one name share their visualizer and their log.
+    cfg.experiment_name = f'{work_dir.name}_trial_{trial.number}'
+    pruning = PruningHook(trial, metric)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(pruning)
+    try:
+        runner.train()
+    except FloatingPointError as error:  # NonFiniteLossHook
+        raise optuna.TrialPruned(str(error)) from error
+    finally:
+        del runner
+        for manager in (Visualizer, MessageHub):
+            manager._instance_dict.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    if not pruning.values:
+        raise ValueError(f'{cfg.filename}: the run ended without a validation')
+    trial.set_user_attr('metric', pruning.metric)
+    return max(pruning.values)
+
+
+def make_study(
+    name: str, storage: str, search: Sequence[str], startup: int, seed: int | None
+) -> optuna.Study:
+    """Open a study, or go on with the one of this name.
+
+    A trial whose process died is noticed by its missing heartbeat, and tried again.
+    """
+    rdb = optuna.storages.RDBStorage(
+        storage,
+        heartbeat_interval=30,
+        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
+            max_retry=2
+        ),
+    )
+    study = optuna.create_study(
+        study_name=name,
+        storage=rdb,
+        direction='maximize',
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, constant_liar=True, n_startup_trials=startup
+        ),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=1),
+    )
+    if not study.trials:
+        for values in FIRST:
+            study.enqueue_trial({key: values[key] for key in search if key in values})
+    return study
+
+
+def best_lines(study: optuna.Study, loss_key: str) -> str:
+    """The config lines of the best trial, nested as the key is."""
+    values = ', '.join(f'{key}={value:.4g}' for key, value in study.best_params.items())
+    lines = values
+    for part in reversed(loss_key.split('.')):
+        lines = f'{part}=dict({lines})'
+    return lines
+
+
+def table(study: optuna.Study) -> str:
+    """All finished trials as a Markdown table, best first."""
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    trials = [trial for trial in study.get_trials(states=states) if trial.value is not None]
+    trials.sort(key=lambda trial: (trial.state.name != 'COMPLETE', -trial.value))
+    names = sorted({name for trial in trials for name in trial.params})
+    text = '| trial | ' + ' | '.join(names) + ' | value | |\n' + '|---' * (len(names) + 3) + '|\n'
+    for trial in trials:
+        values = ' | '.join(f'{trial.params.get(name, float("nan")):.4g}' for name in names)
+        state = '' if trial.state.name == 'COMPLETE' else 'pruned'
+        text += f'| {trial.number} | {values} | {trial.value:.4f} | {state} |\n'
+    return text
+
+
+def draw(study: optuna.Study, folder: Path) -> list[Path]:
+    """Optuna's plots as PNG files."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    import optuna.visualization.matplotlib as plots
+
+    functions = dict(
+        history=plots.plot_optimization_history,
+        slices=plots.plot_slice,
+        learning_curves=plots.plot_intermediate_values,
+    )
+    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    if len(complete) > 3 and len(study.best_params) > 1:
+        functions['contour'] = plots.plot_contour
+        functions['importance'] = lambda study: plots.plot_param_importances(
+            study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+        )
+    paths = []
+    for name, function in functions.items():
+        function(study)
+        path = folder / f'{name}.png'
+        plt.gcf().savefig(path, dpi=110, bbox_inches='tight')
+        plt.close('all')
+        paths.append(path)
+    return paths

@@ -1,0 +1,128 @@
+"""The search for focal-loss parameters, with trainings of seconds."""
+
+from pathlib import Path
+
+import cv2
+import pytest
+from mmengine.config import Config
+
+optuna = pytest.importorskip('optuna')
+
+from mmdet_yolo2fl import tuning  # noqa: E402
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+@pytest.fixture
+def config(tmp_path, data_root):
+    """A config whose training takes a second."""
+    path = tmp_path / 'squares.py'
+    path.write_text(
+        f"""
+_base_ = [
+    '{CONFIGS}/_base_/models/yolov2_tiny_fl.py',
+    '{CONFIGS}/_base_/default_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(batch_augments=None),
+    backbone=dict(widen_factor=0.0625),
+    bbox_head=dict(in_channels=64, feat_channels=8, num_classes=2,
+                   anchor_generator=dict(anchors=[(1, 1), (2, 2)])))
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(64, 64), keep_ratio=False),
+    dict(type='PackDetInputs',
+         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+data = dict(type='CocoDataset', data_root='{data_root}', data_prefix=dict(img=''),
+            metainfo=dict(classes=('red', 'blue')), pipeline=pipeline)
+train_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler'),
+                        dataset=dict(data, ann_file='train.json'))
+val_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler'),
+                      dataset=dict(data, ann_file='valid.json', test_mode=True))
+val_evaluator = dict(type='CocoMetric', ann_file='{data_root}/valid.json')
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+val_cfg = dict(type='ValLoop')
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.001))
+default_hooks = dict(checkpoint=None)
+randomness = dict(seed=0)
+"""
+    )
+    return path
+
+
+def test_search_and_go_on(config, tmp_path, tool, capsys):
+    out = tmp_path / 'tuned'
+    arguments = [str(config), '--work-dir', str(out), '--seed', '0', '--startup', '2']
+    tool('tune_focal')([*arguments, '--trials', '3'])
+    said = capsys.readouterr().out
+    assert 'Searching gamma, alpha, loss_weight of model.bbox_head.loss_obj' in said
+    assert 'model=dict(bbox_head=dict(loss_obj=dict(' in said
+    study = optuna.load_study(study_name='tuned', storage=f'sqlite:///{out}/study.db')
+    assert len(study.trials) == 3
+    # the control and the paper's choice come first
+    assert [trial.params['gamma'] for trial in study.trials[:2]] == [0.0, 2.0]
+    assert [trial.params['alpha'] for trial in study.trials[:2]] == [0.5, 0.25]
+    # what a trial says is what its run was
+    for trial in study.trials:
+        (used,) = (out / f'trial_{trial.number:04d}').glob('*.py')
+        loss = Config.fromfile(used).model.bbox_head.loss_obj
+        assert {key: loss[key] for key in trial.params} == trial.params
+    assert 'metric' in study.best_trial.user_attrs
+
+    tool('tune_focal')([*arguments, '--trials', '4'])
+    assert '3 trials are done already' in capsys.readouterr().out
+    study = optuna.load_study(study_name='tuned', storage=f'sqlite:///{out}/study.db')
+    assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
+    results = (out / 'results.md').read_text()
+    assert results.count('\n| ') == 5
+    for name in ('history', 'slices', 'learning_curves'):
+        assert cv2.imread(str(out / f'{name}.png')).std() > 5
+    # finished: nothing more is trained
+    tool('tune_focal')([*arguments, '--trials', '4'])
+    assert not (out / 'trial_0004').exists()
+
+
+def test_usage_errors(config, tmp_path, tool, refused):
+    main = tool('tune_focal')
+    out = ['--work-dir', str(tmp_path / 'out')]
+    assert 'none.py' in refused(main, 'none.py', *out)
+    assert 'at least 1' in refused(main, config, '--trials', '0', *out)
+    message = refused(main, config, '--loss', 'loss_iou', *out)
+    assert "no focal loss named loss_iou in the model; there are ['model.bbox_head" in message
+    assert '--storage nonsense' in refused(main, config, '--storage', 'nonsense', *out)
+
+
+def test_hopeless_trials_are_stopped(tmp_path):
+    class Runner:
+        pass
+
+    study = optuna.create_study(
+        direction='maximize',
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=0),
+    )
+
+    def objective(trial):
+        hook = tuning.PruningHook(trial, None)
+        for _ in range(3):
+            hook.after_val_epoch(Runner(), {'coco/bbox_mAP': 0.5 if trial.number == 0 else 0.1})
+        return max(hook.values)
+
+    study.optimize(objective, n_trials=2)
+    states = [trial.state.name for trial in study.trials]
+    assert states == ['COMPLETE', 'PRUNED']
+    hook = tuning.PruningHook(study.ask(), 'accuracy')
+    with pytest.raises(KeyError, match="no metric 'accuracy'.*bbox_mAP"):
+        hook.after_val_epoch(Runner(), {'coco/bbox_mAP': 0.5})
+    with pytest.raises(KeyError, match='--metric'):
+        tuning.first_precision({'accuracy': 1.0})
+
+
+def test_finds_the_loss_of_any_detector():
+    cfg = Config(dict(model=dict(bbox_head=dict(loss_cls=dict(type='FocalLoss', gamma=2.0)))))
+    assert tuning.find_loss(cfg) == 'model.bbox_head.loss_cls'
+    cfg.model.bbox_head.loss_obj = dict(type='BalancedFocalLoss')
+    assert tuning.find_loss(cfg, 'loss_obj') == 'model.bbox_head.loss_obj'
+    with pytest.raises(ValueError, match='no focal loss'):
+        tuning.find_loss(Config(dict(model=dict(type='X'))))

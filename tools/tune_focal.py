@@ -1,0 +1,101 @@
+"""Searches gamma, alpha and the weight of a focal loss for your config and data, by Optuna.
+
+python tools/tune_focal.py configs/bccd/yolov2_narrow_fl.py --trials 20
+python tools/tune_focal.py CONFIG --trials 40 --cfg-options train_cfg.max_epochs=20
+
+Every trial trains the config and is valued by the best validation of its run; one that falls
+behind the median of the others is stopped early. The first two trials are cross entropy (gamma 0)
+and the focal loss paper's choice (gamma 2, alpha 0.25). Start it again to go on where it stopped;
+start it several times with one --storage (sqlite or any database URL) to search with several
+processes or machines. It ends with the config lines of the best trial and plots.
+
+The validation set of the config decides: do not let it be the test set that you report.
+"""
+
+import sys
+
+try:
+    from mmdet_yolo2fl.command_line import add_config_options, read_config
+except ImportError as error:
+    if error.name == 'mmdet_yolo2fl':
+        sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
+    sys.exit(str(error))
+
+import argparse
+from pathlib import Path
+
+from mmdet_yolo2fl.checkpoints import load_only_weights
+from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
+
+PARAMETERS = ('gamma', 'alpha', 'loss_weight')
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file, with a focal loss in its model')
+    parser.add_argument('--trials', type=int, default=20, help='of the whole study')
+    parser.add_argument('--search', nargs='+', choices=PARAMETERS, default=list(PARAMETERS))
+    parser.add_argument(
+        '--loss', help='which loss, such as loss_cls; default: the first focal loss of the model'
+    )
+    parser.add_argument('--metric', help='of the validation; default: the first mAP')
+    parser.add_argument('--work-dir', help='default: work_dirs/tune_<name of the config>')
+    parser.add_argument('--storage', help='database URL; default: a SQLite file in the folder')
+    parser.add_argument(
+        '--startup', type=int, default=5, help='trials at random, and before any is stopped early'
+    )
+    parser.add_argument('--seed', type=int, help='of the search; that of training is in the config')
+    add_config_options(parser)
+    return parser
+
+
+def main(args=None):
+    parser = make_parser()
+    args = parser.parse_args(args)
+    try:
+        import optuna
+
+        from mmdet_yolo2fl import tuning
+    except ImportError as error:
+        parser.error(f"{error}: pip install 'mmdet_yolo2fl[tune]'")
+    if args.trials < 1 or args.startup < 1:
+        parser.error('--trials and --startup must be at least 1')
+    cfg = read_config(args, parser)
+    load_only_weights()
+    try:
+        loss_key = tuning.find_loss(cfg, args.loss)
+    except ValueError as error:
+        parser.error(str(error))
+    folder = Path(args.work_dir or f'work_dirs/tune_{Path(args.config).stem}').absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    storage = args.storage or f'sqlite:///{folder}/study.db'
+    try:
+        study = tuning.make_study(folder.name, storage, args.search, args.startup, args.seed)
+    except Exception as error:  # of any database driver
+        parser.error(f'--storage {storage}: {error}')
+    print(f'Searching {", ".join(args.search)} of {loss_key}; study in {storage}')
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    finished = len(study.get_trials(states=states))
+    if finished:
+        print(f'{finished} trials are done already')
+    study.optimize(
+        lambda trial: tuning.run_trial(trial, cfg, loss_key, args.search, args.metric, folder),
+        n_trials=max(args.trials - finished, 0),
+        callbacks=[optuna.study.MaxTrialsCallback(args.trials, states=states)],
+    )
+    lines, text = tuning.best_lines(study, loss_key), tuning.table(study)
+    metric = study.best_trial.user_attrs.get('metric', args.metric)
+    result = (
+        f'{metric} {study.best_value:.4f} with\n\n```python\n{lines}\n```\n\n{text}\n'
+        'One seed each: differences of a point may be chance. Train the best and the control '
+        '(gamma=0) with several seeds before you believe them.\n'
+    )
+    AtomicLocalBackend().put_text(result, folder / 'results.md')
+    paths = tuning.draw(study, folder)
+    print(f'\n{result}\nIn {folder}: results.md, {", ".join(path.name for path in paths)}')
+
+
+if __name__ == '__main__':
+    main()
