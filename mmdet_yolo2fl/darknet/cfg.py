@@ -51,11 +51,19 @@ class Section:
             self.fail(f'must be at least {at_least}', key)
         return value
 
-    def number(self, key: str, default: float | None = None) -> float:
-        """An option as a finite number."""
+    def number(
+        self,
+        key: str,
+        default: float | None = None,
+        low: float = -math.inf,
+        high: float = math.inf,
+    ) -> float:
+        """An option as a finite number from ``low`` to ``high``."""
         value = self._convert(key, default, float, 'a number')
         if not math.isfinite(value):
             self.fail('must be finite', key)
+        if not low <= value <= high:
+            self.fail(f'must lie in {low:g}..{high:g}', key)
         return value
 
     def numbers(self, key: str, kind: Callable = float) -> list:

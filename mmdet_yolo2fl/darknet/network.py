@@ -316,10 +316,8 @@ def _check_region(network: DarknetNetwork) -> None:
     if region.integer('focal_loss', 0) and not region.integer('softmax', 0):
         region.fail('focal_loss=1 belongs to softmax=1', 'focal_loss')
     for key in ('object_scale', 'noobject_scale', 'class_scale', 'coord_scale'):
-        if region.number(key, 1) < 0:
-            region.fail('must not be negative', key)
-    if not 0 <= region.number('thresh', 0.5) <= 1:
-        region.fail('must lie in 0..1', 'thresh')
+        region.number(key, 1, low=0)
+    region.number('thresh', 0.5, 0, 1)
     num, classes = region.integer('num', 1, at_least=1), region.integer('classes', at_least=1)
     anchors = region.numbers('anchors')
     if len(anchors) != 2 * num:

@@ -272,13 +272,15 @@ def training_options(network: DarknetNetwork) -> dict:
                 type='BurnInLR',
                 by_epoch=False,
                 burn_in=net.integer('burn_in'),
-                power=net.number('power', 4),
+                power=net.number('power', 4, low=0.01),
             )
         )
     if policy == 'steps':
         steps, scales = net.numbers('steps', int), net.numbers('scales')
         if len(steps) != len(scales):
             net.fail(f'{len(steps)} steps need as many scales, got {len(scales)}', 'scales')
+        if steps != sorted(set(steps)) or min(steps, default=1) < 1:
+            net.fail('must be positive and increasing', 'steps')
         # MMEngine counts from 0, Darknet from 1; a scheduler for each step, since the scales may
         # differ.
         for step, scale in zip(steps, scales):
@@ -298,15 +300,15 @@ def training_options(network: DarknetNetwork) -> dict:
         interval=min(1000, max_batches) * accumulate,
         schedulers=schedulers,
         sgd=dict(
-            lr=net.number('learning_rate', 0.001),
-            momentum=net.number('momentum', 0.9),
-            weight_decay=net.number('decay', 0.0001),
+            lr=net.number('learning_rate', 0.001, low=0),
+            momentum=net.number('momentum', 0.9, 0, 1),
+            weight_decay=net.number('decay', 0.0001, low=0),
         ),
-        jitter=region.number('jitter', 0.2),
+        jitter=region.number('jitter', 0.2, 0, 0.99),
         hsv=dict(
-            hue=net.number('hue', 0),
-            saturation=net.number('saturation', 1),
-            exposure=net.number('exposure', 1),
+            hue=net.number('hue', 0, 0, 1),
+            saturation=net.number('saturation', 1, low=1),
+            exposure=net.number('exposure', 1, low=1),
         ),
         multi_scale=multi_scale,
     )

@@ -277,6 +277,14 @@ def edit(text, old, new):
         ('[reorg]\nstride=2', '[reorg]\nstride=2\nreverse=1', r'reverse=1'),
         ('policy=steps', 'policy=poly', r'policy=poly'),
         ('scales=.1,.1', 'scales=.1', r'2 steps need as many scales'),
+        ('steps=40000,60000', 'steps=60000,40000', r'steps=60000,40000: must be positive and incr'),
+        ('steps=40000,60000', 'steps=-1,5', r'steps=-1,5'),
+        ('batch=1\n', 'batch=0\n', r'batch=0: must be at least 1'),
+        ('burn_in=1000', 'burn_in=-1', r'burn_in=-1'),
+        ('jitter=.2', 'jitter=2', r'jitter=2: must lie in 0..0.99'),
+        ('saturation = 1.5', 'saturation=0', r'saturation=0: must lie in 1..inf'),
+        ('learning_rate=0.001', 'learning_rate=-1', r'learning_rate=-1'),
+        ('momentum=0.9', 'momentum=5', r'momentum=5: must lie in 0..1'),
     ],
 )
 def test_a_bad_cfg_is_refused_with_its_line(tmp_path, old, new, message):
