@@ -224,3 +224,15 @@ def test_bad_arguments(kwargs, message):
 def test_bad_calls(loss, target, weight, message):
     with pytest.raises(ValueError, match=message):
         BalancedFocalLoss(**loss)(torch.zeros(2, 3), target, weight)
+
+
+@pytest.mark.parametrize('bad', [-0.1, 1.1, float('nan'), float('inf')])
+def test_values_that_are_no_probabilities_are_refused(bad):
+    good = torch.full((2, 3), 0.5)
+    wrong = good.clone()
+    wrong[1, 2] = bad
+    with pytest.raises(ValueError, match='pred must hold probabilities in 0..1, got values'):
+        BalancedFocalLoss(activation='none')(wrong, good)
+    with pytest.raises(ValueError, match='target must hold labels in 0..1, got values'):
+        BalancedFocalLoss()(good, wrong)
+    BalancedFocalLoss(activation='none')(good, torch.tensor([0, 3]))

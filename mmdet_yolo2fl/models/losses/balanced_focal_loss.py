@@ -201,8 +201,11 @@ class BalancedFocalLoss(nn.Module):
             :func:`balanced_focal_loss`.
 
         Raises:
-            ValueError: If shapes do not fit, or a label lies outside 0..C.
+            ValueError: If shapes do not fit, a label lies outside 0..C, or soft labels or
+                probabilities outside 0..1.
         """
+        if self.activation == 'none':
+            _check_unit_range('pred', pred, 'probabilities')
         if reduction_override is not None:
             _check_choice('reduction_override', reduction_override, ('none', 'mean', 'sum'))
         for name, value in (('alpha', self.alpha), ('class_weight', self.class_weight)):
@@ -308,6 +311,8 @@ def check_target(
     if isinstance(target, (tuple, list)):
         target, score = target
     if target.shape == pred.shape:
+        if target.is_floating_point():
+            _check_unit_range('target', target, 'labels')
         return target, None
     if target.shape != pred.shape[:-1] or target.is_floating_point():
         raise ValueError(
@@ -317,6 +322,22 @@ def check_target(
         )
     check_labels(target, pred.shape[-1] + 1, 'BalancedFocalLoss')
     return target, score
+
+
+def _check_unit_range(name: str, value: Tensor, what: str) -> None:
+    """Refuse values outside 0..1 and NaN; on a GPU as :func:`check_labels` does."""
+    if value.numel() == 0:
+        return
+    low, high = value.detach().aminmax()
+    valid = (low >= 0) & (high <= 1)  # False for NaN
+    if value.is_cuda:
+        torch._assert_async(valid)
+    elif not valid:
+        raise ValueError(
+            f'BalancedFocalLoss: {name} must hold {what} in 0..1, got values from {low:.4g} to '
+            f'{high:.4g}'
+            + (": with activation='sigmoid' it takes logits" if name == 'pred' else '')
+        )
 
 
 def check_labels(labels: Tensor, end: int, where: str) -> None:
