@@ -210,10 +210,14 @@ def draw(study: optuna.Study, folder: Path) -> list[Path]:
             study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
         )
     paths = []
+    many = len(study.best_params)
+    sizes = dict(slices=(5 * many, 5), contour=(5 * many, 4 * many))
     for name, function in functions.items():
         function(study)
-        path = folder / f'{name}.png'
-        plt.gcf().savefig(path, dpi=110, bbox_inches='tight')
+        path, figure = folder / f'{name}.png', plt.gcf()
+        if name in sizes:  # Optuna's own size is for one panel
+            figure.set_size_inches(*sizes[name])
+        figure.savefig(path, dpi=90, bbox_inches='tight')
         plt.close('all')
         paths.append(path)
     return paths
