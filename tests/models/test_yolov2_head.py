@@ -28,6 +28,7 @@ DARKNET = dict(
     prior_prob=None,
 )
 JOINT = dict(loss_obj=None, loss_cls=FOCAL)
+PULL = dict(coord_prefill=12800)
 
 
 def build(**kwargs):
@@ -396,6 +397,61 @@ def test_prediction_in_pixels_of_the_original_image():
     torch.testing.assert_close(result.bboxes, torch.tensor([[192.0, 16.0, 256.0, 32.0]]))
 
 
+LETTERBOX = dict(pad_offset=(30.0, 12.0), scale_factor=(0.5, 2.0), ori_shape=(36, 200))
+
+
+def test_letterbox_by_hand():
+    # An image of 200x36 lies at 30..130 x 12..84 in the network input.
+    pred = quiet_map()
+    one_object(pred, i=3, j=1, a=1, label=2)  # 80..144 x 0..96: cut at the right, above and below
+    one_object(pred, i=1, j=1, a=0, label=1, objectness=2.0)  # 32..64 x 32..64: inside
+    one_object(pred, i=0, j=1, a=0, label=0, objectness=1.0)  # 0..32 x 32..64: cut at the left
+    (result,) = build().predict_by_feat((pred.flatten(1, 2),), metas(1, **LETTERBOX))
+    expected = torch.tensor([[80.0, 12, 130, 84], [32, 32, 64, 64], [30, 32, 32, 64]])
+    torch.testing.assert_close(result.bboxes, expected)
+    (result,) = build().predict_by_feat((pred.flatten(1, 2),), metas(1, **LETTERBOX), rescale=True)
+    expected = torch.tensor([[100.0, 0, 200, 36], [4, 10, 68, 26], [0, 10, 4, 26]])
+    torch.testing.assert_close(result.bboxes, expected)
+
+
+def test_an_image_in_the_corner_of_its_letterbox():
+    # 100x72 pixels at the upper left, grey on the other two sides.
+    pred = quiet_map()
+    one_object(pred, i=3, j=1, a=1, label=2)
+    meta = metas(1, pad_offset=(0.0, 0.0), scale_factor=(0.5, 2.0), ori_shape=(36, 200))
+    (result,) = build().predict_by_feat((pred.flatten(1, 2),), meta)
+    torch.testing.assert_close(result.bboxes, torch.tensor([[80.0, 0.0, 100.0, 72.0]]))
+
+
+def test_letterboxes_of_a_batch_differ():
+    pred = random_map(2, dtype=torch.float32)
+    mixed = metas(1, **LETTERBOX) + metas(1)
+    for both, image in zip(build().predict_by_feat(pred, mixed, rescale=True), range(2)):
+        one = slice(image, image + 1)
+        (alone,) = build().predict_by_feat(pred[one], mixed[one], rescale=True)
+        torch.testing.assert_close(both.bboxes, alone.bboxes)
+
+
+def test_a_flipped_letterbox_gives_the_flipped_boxes():
+    """As in test-time augmentation, which flips within the original image."""
+    from mmdet.structures.bbox import bbox_flip
+
+    width = W * 32
+    meta = metas(
+        1, pad_offset=(20.5, 0.0), scale_factor=((width - 41) / 50, 1.5), ori_shape=(64, 50)
+    )
+    pred = random_map(1, dtype=torch.float32) * 2
+    flipped = pred.reshape(1, 3, 5 + C, H, W).flip(-1).clone()
+    flipped[:, :, 0] *= -1
+    (result,) = build().predict_by_feat(pred, meta, rescale=True)
+    (other,) = build().predict_by_feat(flipped.flatten(1, 2), meta, rescale=True)
+    assert len(result) > 5
+    torch.testing.assert_close(result.scores, other.scores)
+    torch.testing.assert_close(
+        result.bboxes, bbox_flip(other.bboxes, (64, 50)), rtol=1e-5, atol=1e-3
+    )
+
+
 def darknet_box(box, net, image):
     """A relative (x, y, w, h) of the network input in the image: Darknet's correct_region_boxes."""
     (net_w, net_h), (w, h) = net, image
@@ -520,7 +576,9 @@ def test_half_precision_maps_give_float32_losses(dtype):
     assert pred.grad.isfinite().all() and pred.grad.dtype == dtype
 
 
-@pytest.mark.parametrize('way', [{}, DARKNET, JOINT, dict(loss_bbox=dict(type='CIoULoss'))])
+@pytest.mark.parametrize(
+    'way', [{}, DARKNET | PULL, JOINT | PULL, dict(loss_bbox=dict(type='CIoULoss'))]
+)
 @pytest.mark.parametrize('scale', [100.0, 1e4])
 def test_finite_for_wild_maps(way, scale):
     head = build(**way)
@@ -534,8 +592,9 @@ def test_finite_for_wild_maps(way, scale):
 
 
 @pytest.mark.cuda
-def test_training_does_not_wait_for_the_gpu():
-    head = build().cuda()
+@pytest.mark.parametrize('way', [{}, DARKNET | PULL, JOINT, dict(loss_cls=CROSS_ENTROPY)])
+def test_training_does_not_wait_for_the_gpu(way):
+    head = build(**way).cuda()
     pred = random_map(dtype=torch.float32).cuda().requires_grad_()
     truths = [truth.cuda() for truth in TRUTHS]
     head.loss_by_feat(pred, truths, metas())  # makes the priors

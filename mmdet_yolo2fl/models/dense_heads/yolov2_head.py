@@ -52,7 +52,8 @@ class YOLOV2Head(BaseDenseHead):
         stacked_convs (int): How many such convolutions. Defaults to 1.
         anchor_generator (dict): Config of :class:`YOLOV2AnchorGenerator`.
         bbox_coder (dict): Config of the box coder. Defaults to MMDetection's
-            ``YOLOBBoxCoder``, whose equations are YOLOv2's.
+            ``YOLOBBoxCoder``, whose equations are YOLOv2's. Its own ``eps`` of 1e-6 would move
+            targets on the borders of cells; 1e-12 only keeps the logarithm finite.
         loss_obj (dict | None): Loss of the objectness; None for the joint way. The default is
             focal loss.
         loss_cls (dict): Loss of the class.
@@ -64,7 +65,8 @@ class YOLOV2Head(BaseDenseHead):
         object_scale (float): Weight of objectness at positives (Darknet's option). Darknet's
             cfgs have 5. Defaults to 1.0.
         noobject_scale (float): Weight of objectness at negatives. Defaults to 1.0.
-        class_scale (float): Weight of the class at matches. Defaults to 1.0.
+        class_scale (float): Weight of the class at matches, but not in the joint way. Defaults
+            to 1.0.
         coord_scale (float): Weight of ``loss_xy`` and ``loss_wh`` at matches. Defaults to 1.0.
         coord_prefill (int): For so many training images every slot without a truth is pulled
             towards its own prior (the centre of its cell, the size of its anchor) with weight
@@ -86,7 +88,8 @@ class YOLOV2Head(BaseDenseHead):
 
     Attributes:
         seen (Tensor): Buffer, int64: images that training has seen, on all ranks together, with
-            the present mini-batch (Darknet's ``seen``). Saved and resumed.
+            the present mini-batch (Darknet's ``seen``). Every rank must have equally many, as
+            MMEngine's samplers give. Saved and resumed.
 
     Raises:
         ValueError: If the losses or options do not fit together.
@@ -99,7 +102,7 @@ class YOLOV2Head(BaseDenseHead):
         anchor_generator: dict,
         feat_channels: int | Sequence[int] = 1024,
         stacked_convs: int = 1,
-        bbox_coder: dict = dict(type='YOLOBBoxCoder'),
+        bbox_coder: dict = dict(type='YOLOBBoxCoder', eps=1e-12),
         loss_obj: dict | None = dict(type='BalancedFocalLoss', gamma=2.0, alpha=0.25),
         loss_cls: dict = dict(type='CrossEntropyLoss'),
         loss_xy: dict | None = dict(type='CrossEntropyLoss', use_sigmoid=True),
@@ -333,7 +336,10 @@ class YOLOV2Head(BaseDenseHead):
 
         Args:
             pred_map (Tensor | tuple[Tensor]): What :meth:`forward` returns.
-            batch_img_metas (list[dict]): Meta data of each image.
+            batch_img_metas (list[dict]): Meta data of each image: ``img_shape``, or, of a
+                letterbox, ``ori_shape`` and ``pad_offset``, ``(left, top)`` in pixels of the
+                network input; with these, or to rescale, ``scale_factor``, ``(x, y)``. Boxes are
+                clipped to the image.
             cfg (dict, optional): Replaces ``test_cfg``.
             rescale (bool): Return boxes in pixels of the original image. Defaults to False.
             with_nms (bool): Suppress overlapping boxes of a class. Defaults to True.
@@ -530,21 +536,19 @@ def _gather(values: Tensor, slot: Tensor) -> Tensor:
 def _image_bounds(like: Tensor, metas: list[dict]) -> tuple[Tensor, Tensor]:
     """Corners ``(N, 4)`` of the images in their network inputs, as (x, y, x, y), in pixels.
 
-    In a letterbox the image begins at ``pad_offset``; else it fills ``img_shape``.
+    In a letterbox the image begins at ``pad_offset``; without that key it fills ``img_shape``.
     """
     low, high = [], []
     for meta in metas:
-        left, top = meta.get('pad_offset') or (0.0, 0.0)
-        height, width = meta['img_shape'][:2]
-        if left or top:
-            height, width = (
-                side * scale + start
-                for side, scale, start in zip(
-                    meta['ori_shape'], meta['scale_factor'][::-1], (top, left)
-                )
-            )
+        if 'pad_offset' in meta:
+            left, top = meta['pad_offset']
+            right = left + meta['ori_shape'][1] * meta['scale_factor'][0]
+            bottom = top + meta['ori_shape'][0] * meta['scale_factor'][1]
+        else:
+            left = top = 0.0
+            bottom, right = meta['img_shape'][:2]
         low.append((left, top, left, top))
-        high.append((width, height, width, height))
+        high.append((right, bottom, right, bottom))
     return like.new_tensor(low), like.new_tensor(high)
 
 
