@@ -5,10 +5,12 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    # yolov2-tiny.cfg narrows the last convolution, which yolov2-tiny-voc.cfg leaves at 1024.
+    # yolov2-tiny.cfg narrows the last convolution, which yolov2-tiny-voc.cfg leaves at 1024, and
+    # does not rescore.
     bbox_head=dict(
         num_classes=80,
         feat_channels=512,
+        rescore=False,
         anchor_generator=dict(  # yolov2-tiny.cfg
             anchors=[
                 (0.57273, 0.677385),

@@ -357,10 +357,12 @@ class YOLOV2Head(BaseDenseHead):
         labels = index % self.num_classes
         chosen = pred[..., :4].gather(1, slot[..., None].expand(-1, -1, 4))
         bboxes = self._decode(chosen, priors[slot])
-        low, high = (x[:, None] for x in _image_bounds(bboxes, batch_img_metas))
-        bboxes = torch.minimum(torch.maximum(bboxes, low), high)
+        low, high = _image_bounds(bboxes, batch_img_metas)
         if rescale:
-            bboxes = bboxes - low
+            bboxes = bboxes - low[:, None]
+            scale = bboxes.new_tensor([meta['scale_factor'] for meta in batch_img_metas])
+            high = (high - low) / scale.repeat(1, 2)
+            low = torch.zeros_like(low)
 
         keep = scores > cfg.get('score_thr', 0)
         results = []
@@ -370,7 +372,10 @@ class YOLOV2Head(BaseDenseHead):
                 scores=scores[image, keep[image]],
                 labels=labels[image, keep[image]],
             )
-            results.append(self._bbox_post_process(result, cfg, rescale, with_nms, meta))
+            result = self._bbox_post_process(result, cfg, rescale, with_nms, meta)
+            # After the suppression, which in Darknet sees whole boxes.
+            result.bboxes = torch.minimum(torch.maximum(result.bboxes, low[image]), high[image])
+            results.append(result)
         return results
 
     def _flatten(self, pred_map, batch_img_metas) -> tuple[Tensor, Tensor, tuple[int, int]]:
