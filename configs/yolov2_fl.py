@@ -39,4 +39,8 @@ param_scheduler = [
 train_dataloader = dict(batch_size=4)
 auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP'))
-custom_hooks = _base_.custom_hooks + [dict(type='ChannelsLastHook')]
+custom_hooks = _base_.custom_hooks + [
+    dict(type='ChannelsLastHook'),
+    # Draws what the loss looks at: work_dirs/<run>/focal_loss
+    dict(type='FocalLossAnalysisHook'),
+]

@@ -5,6 +5,7 @@ from .hooks import (
     AccumulatedParamSchedulerHook,
     AtomicCheckpointHook,
     ChannelsLastHook,
+    FocalLossAnalysisHook,
     NonFiniteLossHook,
     RandomStateHook,
 )
@@ -17,6 +18,7 @@ __all__ = [
     'AtomicLocalBackend',
     'BurnInLR',
     'ChannelsLastHook',
+    'FocalLossAnalysisHook',
     'NonFiniteLossHook',
     'RandomStateHook',
     'YOLOV2AmpOptimWrapper',

@@ -1,6 +1,7 @@
 from .accumulated_scheduler_hook import AccumulatedParamSchedulerHook
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .channels_last_hook import ChannelsLastHook
+from .focal_loss_analysis_hook import FocalLossAnalysisHook
 from .non_finite_loss_hook import NonFiniteLossHook
 from .random_state_hook import RandomStateHook
 
@@ -8,6 +9,7 @@ __all__ = [
     'AccumulatedParamSchedulerHook',
     'AtomicCheckpointHook',
     'ChannelsLastHook',
+    'FocalLossAnalysisHook',
     'NonFiniteLossHook',
     'RandomStateHook',
 ]

@@ -237,7 +237,7 @@ class BalancedFocalLoss(nn.Module):
         if self.terms.scale is not None:
             loss = loss * self.terms.scale
         if weight is not None:
-            weight = _fit_weight(weight, loss)
+            weight = fit_weight(weight, loss)
         return self.loss_weight * weight_reduce_loss(loss, weight, reduction, avg_factor)
 
     @property
@@ -270,7 +270,7 @@ class BalancedFocalLoss(nn.Module):
         num_classes = pred.shape[-1]
         target = target.reshape(-1, *target.shape[pred.dim() - 1 :])
         if weight is not None:
-            weight = _fit_weight(weight, pred)
+            weight = fit_weight(weight, pred)
             # One weight for a row, as heads expand them.
             if weight.shape[-1] != 1 and weight.stride(-1) == 0:
                 weight = weight[..., :1]
@@ -359,7 +359,7 @@ def check_labels(labels: Tensor, end: int, where: str) -> None:
         )
 
 
-def _fit_weight(weight: Tensor, loss: Tensor) -> Tensor:
+def fit_weight(weight: Tensor, loss: Tensor) -> Tensor:
     """Weights as MMDetection's heads pass them: by element, by row, flattened, broadcast."""
     if weight.shape == loss.shape:
         return weight

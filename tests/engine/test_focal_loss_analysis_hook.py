@@ -1,0 +1,216 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmdet.models.losses import CrossEntropyLoss, FocalLoss, MSELoss, QualityFocalLoss
+from tiny_run import InterruptedRunError, train
+from torch import nn
+
+from mmdet_yolo2fl import focal_analysis
+from mmdet_yolo2fl.engine import FocalLossAnalysisHook
+from mmdet_yolo2fl.focal_analysis import (
+    COUNT,
+    GRADIENT,
+    LOSS,
+    NEGATIVE,
+    POSITIVE,
+    History,
+    bin_edges,
+    load_histories,
+    observe,
+    save_histories,
+)
+from mmdet_yolo2fl.models import AutomatedFocalLoss, BalancedFocalLoss
+
+EDGES = torch.tensor(bin_edges(0.9), dtype=torch.float32)
+
+
+def look(loss, pred, target, weight=None, avg_factor=None, num_classes=3):
+    table, by_class = observe(loss, pred, target, weight, avg_factor, EDGES, num_classes)
+    return table.numpy(), None if by_class is None else by_class.numpy()
+
+
+def batch(seed=0, rows=40, classes=3):
+    torch.manual_seed(seed)
+    pred = torch.randn(rows, classes) * 3
+    labels = torch.randint(0, classes + 1, (rows,))
+    weight = torch.rand(rows) * (torch.rand(rows) > 0.2)
+    return pred, labels, weight
+
+
+def elements_by_loop(pred, labels, weight, gamma, alpha, avg_factor):
+    """From the equations: (positive, class, pt, loss, gradient) of every element."""
+    rows = []
+    for i, row in enumerate(pred.double().tolist()):
+        for c, z in enumerate(row):
+            if weight[i] == 0:
+                continue
+            positive = labels[i].item() == c
+            pt = 1 / (1 + np.exp(-z if positive else z))
+            at = (alpha if positive else 1 - alpha) * weight[i].item() / avg_factor
+            loss = -at * (1 - pt) ** gamma * np.log(pt)
+            gradient = at * (1 - pt) ** gamma * (1 - pt - gamma * pt * np.log(pt))
+            rows.append((positive, c, pt, loss, gradient))
+    return rows
+
+
+@pytest.mark.parametrize('kind', [BalancedFocalLoss, FocalLoss])
+@pytest.mark.parametrize('block', [1 << 22, 9])
+def test_sums_equal_a_loop_over_the_elements(kind, block, monkeypatch):
+    monkeypatch.setattr(focal_analysis, 'BLOCK', block)
+    pred, labels, weight = batch()
+    loss = kind(gamma=2.0, alpha=0.25, use_sigmoid=True)
+    table, by_class = look(loss, pred, labels, weight, avg_factor=7.0)
+    elements = elements_by_loop(pred, labels, weight, 2.0, 0.25, 7.0)
+    for label in (NEGATIVE, POSITIVE):
+        mine = [e for e in elements if e[0] == bool(label)]
+        assert table[COUNT, label].sum() == len(mine)
+        for column, what in ((3, LOSS), (4, GRADIENT)):
+            assert table[what, label].sum() == pytest.approx(sum(e[column] for e in mine), rel=1e-4)
+            for c in range(3):
+                expected = sum(e[column] for e in mine if e[1] == c)
+                assert by_class[what, label, c] == pytest.approx(expected, rel=1e-4)
+    history = History(0.9, iters=[1], tables=[table])
+    easy = sum(e[4] for e in elements if not e[0] and e[2] >= 0.9)
+    assert history.shares()['easy_negative_gradient'][0] == pytest.approx(
+        easy / sum(e[4] for e in elements), rel=1e-4
+    )
+
+
+def test_total_is_the_loss_itself():
+    pred, labels, weight = batch(1)
+    loss = BalancedFocalLoss(gamma=1.5, alpha=[0.2, 0.5, 0.7], class_weight=[1.0, 2.0, 5.0])
+    table, _ = look(loss, pred, labels, weight, avg_factor=3.0)
+    assert table[LOSS].sum() == pytest.approx(loss(pred, labels, weight, 3.0).item(), rel=1e-5)
+
+
+def test_softmax_rows():
+    pred, labels, weight = batch(2, classes=4)
+    labels = labels.clamp(max=3)  # three classes, and the last column for the background
+    table, by_class = look(CrossEntropyLoss(), pred, labels, weight, avg_factor=5.0)
+    counted = weight > 0
+    assert table[COUNT].sum() == counted.sum()
+    assert table[COUNT, POSITIVE].sum() == (counted & (labels < 3)).sum()
+    rows = F.cross_entropy(pred, labels, reduction='none') * weight / 5
+    for c in range(3):
+        assert by_class[LOSS, POSITIVE, c] == pytest.approx(
+            rows[labels == c].sum().item(), rel=1e-5
+        )
+    assert by_class[:, NEGATIVE].sum() == 0
+    assert table[LOSS].sum() == pytest.approx(rows.sum().item(), rel=1e-5)
+    slope = (pred.softmax(-1) - F.one_hot(labels, 4)).abs().sum(-1) * weight / 5
+    assert table[GRADIENT].sum() == pytest.approx(slope.sum().item(), rel=1e-5)
+
+
+def test_squared_error_of_probabilities():
+    logits, labels, _ = batch(3, classes=1)
+    target = (labels == 0).float()[:, None]
+    table, by_class = look(MSELoss(), logits.sigmoid(), target)
+    p = logits.sigmoid()
+    slope = (2 * (p - target) * p * (1 - p)).abs() / p.numel()
+    assert table[GRADIENT].sum() == pytest.approx(slope.sum().item(), rel=1e-4)
+    assert by_class is None
+
+
+@pytest.mark.parametrize('kind', [BalancedFocalLoss, QualityFocalLoss])
+def test_quality_targets_and_three_dimensions(kind):
+    pred, labels, weight = batch(4)
+    scores = torch.rand(40)
+    loss = kind(use_sigmoid=True)
+    flat, _ = look(loss, pred, (labels, scores), weight)
+    assert flat[COUNT].sum() == 3 * (weight > 0).sum()
+    assert np.isnan(flat[LOSS].sum()) == (kind is QualityFocalLoss)
+    assert flat[GRADIENT].sum() > 0
+    if kind is BalancedFocalLoss:
+        target = F.one_hot(labels, 4)[:, :3] * scores[:, None]
+        deep, _ = look(loss, pred.view(4, 10, 3), target.view(4, 10, 3), weight.view(4, 10, 1))
+        np.testing.assert_allclose(flat, deep, rtol=1e-5)
+
+
+def test_adaptive_state_stands_still():
+    pred, labels, _ = batch(5)
+    loss = AutomatedFocalLoss().train()
+    look(loss, pred, labels)
+    assert loss.prob_correct.isnan() and loss.gamma == 2.0 and loss.training
+
+
+def test_cumulative_curve():
+    table = np.zeros((3, 2, len(EDGES) + 1))
+    table[COUNT, NEGATIVE, [3, 50, 100]] = 1, 3, 6
+    table[LOSS, NEGATIVE, [3, 50, 100]] = 8, 1, 1
+    elements, loss = History(0.9, iters=[1], tables=[table]).cumulative(NEGATIVE)
+    for x, y in ((0.6, 0.1), (0.9, 0.2), (1.0, 1.0)):
+        assert loss[np.isclose(elements, x)].min() == pytest.approx(y)
+
+
+def test_run_writes_history_and_pictures(tmp_path):
+    plain = train(tmp_path / 'plain')
+    runner = train(tmp_path / 'run', hooks=(dict(type='FocalLossAnalysisHook', interval=3),))
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, runner.model.state_dict()[name]), name  # looking changes nothing
+    histories = load_histories(tmp_path / 'run/focal_loss/history.json')
+    assert set(histories) == {'bbox_head.loss_obj', 'bbox_head.loss_cls'}
+    objectness = histories['bbox_head.loss_obj']
+    assert objectness.iters == [3, 6, 9, 12]
+    assert objectness.gamma == [[2.0]] * 4 and objectness.weight == [[0.25]] * 4
+    assert histories['bbox_head.loss_cls'].classes == ['a', 'b']
+    assert (tmp_path / 'run/focal_loss/bbox_head.loss_obj.png').stat().st_size > 10_000
+    lines = next(tmp_path.glob('run/*/vis_data/scalars.json')).read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows = [row for row in rows if 'focal/bbox_head.loss_obj/easy_negative_loss' in row]
+    assert [row['step'] for row in rows] == [3, 6, 9, 12]
+    shares = objectness.shares()
+    groups = [f'{g}_{s}_loss' for g in ('easy', 'hard') for s in ('negative', 'positive')]
+    np.testing.assert_allclose(sum(shares[name] for name in groups), 1, rtol=1e-6)
+    key = 'focal/bbox_head.loss_obj/easy_negative_loss'
+    np.testing.assert_allclose([row[key] for row in rows], shares['easy_negative_loss'], rtol=1e-4)
+
+
+def test_resumed_run_goes_on_with_the_history(tmp_path):
+    hooks = (dict(type='FocalLossAnalysisHook', interval=2),)
+    train(tmp_path / 'whole', hooks=hooks)
+    with pytest.raises(InterruptedRunError):
+        train(tmp_path / 'part', hooks=(*hooks, dict(type='InterruptHook', at_iter=6)))
+    train(tmp_path / 'part', hooks=hooks, resume=True)
+    whole, part = (
+        load_histories(tmp_path / name / 'focal_loss/history.json')['bbox_head.loss_obj']
+        for name in ('whole', 'part')
+    )
+    assert part.iters == whole.iters == [2, 4, 6, 8, 10, 12]
+    np.testing.assert_allclose(part.tables, whole.tables, rtol=1e-5)
+
+
+def test_history_survives_a_file(tmp_path):
+    pred, labels, _ = batch(6)
+    table, by_class = look(BalancedFocalLoss(), pred, labels)
+    history = History(0.9, list('abc'), [5], [table], [by_class], [[2.0]], [[0.25]])
+    save_histories(tmp_path / 'h.json', dict(loss=history))
+    loaded = load_histories(tmp_path / 'h.json')['loss']
+    np.testing.assert_allclose(loaded.tables, history.tables, rtol=1e-5)
+    np.testing.assert_allclose(loaded.by_class, history.by_class, rtol=1e-5)
+    assert (loaded.iters, loaded.gamma, loaded.classes) == ([5], [[2.0]], list('abc'))
+    (tmp_path / 'h.json').write_text('{"loss": [1]}')
+    with pytest.raises(ValueError, match='h.json: not written by'):
+        load_histories(tmp_path / 'h.json')
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(interval=0), 'interval'),
+        (dict(easy_pt=1.0), 'easy_pt'),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        FocalLossAnalysisHook(**options)
+
+
+def test_unknown_loss_is_named(tmp_path):
+    hook = dict(type='FocalLossAnalysisHook', losses=['bbox_head.loss_wh2'])
+    with pytest.raises(ValueError, match=r"loss_wh2.*'bbox_head.loss_obj': 'BalancedFocalLoss'"):
+        train(tmp_path, hooks=(hook,))
+    with pytest.raises(ValueError, match='found no classification loss'):
+        FocalLossAnalysisHook()._choose(nn.Linear(1, 1))

@@ -1,0 +1,87 @@
+"""Draws what the losses of several runs looked at, one below the other.
+
+python tools/compare_focal_loss.py focal=work_dirs/yolov2_fl plain=work_dirs/yolov2_ce
+
+The runs are work directories of trainings with FocalLossAnalysisHook in their config:
+custom_hooks = [dict(type='FocalLossAnalysisHook')]. Also prints the shares in the last quarter.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from mmdet_yolo2fl.focal_analysis import draw, load_histories
+
+SHOWN = (
+    'easy_negative_count',
+    'easy_negative_loss',
+    'hard_negative_loss',
+    'easy_positive_loss',
+    'hard_positive_loss',
+    'easy_negative_gradient',
+    'hard_negative_gradient',
+    'easy_positive_gradient',
+    'hard_positive_gradient',
+    'pt_negative',
+    'pt_positive',
+)
+
+
+def parse_args(args=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('runs', nargs='+', metavar='[NAME=]RUN', help='work directories')
+    parser.add_argument(
+        '--loss', help='which loss, such as bbox_head.loss_cls (default: the first of each run)'
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('work_dirs/focal_loss.png'), help='the picture'
+    )
+    args = parser.parse_args(args)
+    args.histories = {}
+    for run in args.runs:
+        name, _, folder = run.rpartition('=')
+        file = Path(folder, 'focal_loss', 'history.json')
+        if not file.is_file():
+            parser.error(
+                f'{file}: there is no such file. Train with '
+                "custom_hooks = [dict(type='FocalLossAnalysisHook')] in the config"
+            )
+        try:
+            found = load_histories(file)
+        except ValueError as error:
+            parser.error(str(error))
+        loss = args.loss or next(iter(found))
+        if loss not in found or not found[loss].iters:
+            parser.error(f'{file} has no records of {loss!r}; it has {", ".join(found)}')
+        args.histories[name or Path(folder).name] = found[loss]
+    return args
+
+
+def main(args=None):
+    args = parse_args(args)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = args.out.with_name(args.out.name + '.tmp')
+    draw(args.histories).savefig(unfinished, dpi=80, format='png')
+    unfinished.replace(args.out)
+    table = {}
+    for name, history in args.histories.items():
+        last = len(history.iters) - max(1, len(history.iters) // 4)
+        table[name] = {key: value[last:] for key, value in history.shares().items()}
+    print('| last quarter | ' + ' | '.join(table) + ' |')
+    print('|---' * (len(table) + 1) + '|')
+    for key in SHOWN:
+        values = [_mean(shares[key]) for shares in table.values()]
+        print(f'| {key.replace("_", " ")} | ' + ' | '.join(f'{v:.4f}' for v in values) + ' |')
+    print(f'\nSaved {args.out}')
+
+
+def _mean(values):
+    values = values[~np.isnan(values)]
+    return values.mean() if len(values) else float('nan')
+
+
+if __name__ == '__main__':
+    main()
