@@ -151,8 +151,8 @@ def load_box_sizes(dataset: dict, input_size: tuple[int, int] | None = None) -> 
     """
     sizes, scales, num_images, num_ignored, num_empty = [np.zeros((0, 2))], [], 0, 0, 0
     console = Console(stderr=True)
-    for leaf, pipeline in _leaves(dataset):
-        scale, keep_ratio = _resize_step(pipeline, input_size)
+    for leaf, pipeline in leaf_datasets(dataset):
+        scale, keep_ratio = resize_step(pipeline, input_size)
         scales.append(scale)
         console.print(f'Loading the annotations of {leaf["type"]}')
         data = DATASETS.build({**leaf, 'pipeline': []})
@@ -174,20 +174,28 @@ def load_box_sizes(dataset: dict, input_size: tuple[int, int] | None = None) -> 
     return BoxSizes(sizes, scales, num_images, num_ignored, num_empty)
 
 
-def _leaves(dataset: dict, pipeline: Sequence[dict] = ()) -> Iterator[tuple[dict, list]]:
+def leaf_datasets(dataset: dict, pipeline: Sequence[dict] = ()) -> Iterator[tuple[dict, list]]:
     """The data sets inside the wrappers, each with all the steps that its images go through."""
     steps = [*dataset.get('pipeline', ()), *pipeline]
     if 'datasets' in dataset:
         for part in dataset['datasets']:
-            yield from _leaves(part, steps)
+            yield from leaf_datasets(part, steps)
     elif 'dataset' in dataset:
-        yield from _leaves(dataset['dataset'], steps)
+        yield from leaf_datasets(dataset['dataset'], steps)
     else:
         yield dataset, steps
 
 
-def _resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], bool]:
-    """Width and height of the first step that scales the image, and whether it keeps the ratio."""
+def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], bool]:
+    """Width and height of the first step that scales the image, and whether it keeps the ratio.
+
+    Args:
+        pipeline (list[dict]): Steps.
+        input_size (tuple[int, int] | None): Takes the place of the step's scale.
+
+    Raises:
+        ValueError: If there is no such step with one scale, and no ``input_size``.
+    """
     for step in pipeline:
         kind = step['type'] if isinstance(step['type'], str) else step['type'].__name__
         kind = kind.split('.')[-1]

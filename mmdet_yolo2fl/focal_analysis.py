@@ -360,7 +360,7 @@ def _draw_shares(axis, history, kind) -> None:
     axis.set(title=f'Share of the {kind} ({easy})', xlabel='iteration', ylim=(0, 1))
     if len(history.iters) > 1:
         axis.set_xlim(history.iters[0], history.iters[-1])
-    axis.legend(fontsize=8, loc='lower left')
+    axis.legend(fontsize=7, loc='lower left', ncols=2)
 
 
 def _draw_loss_shares(axis, history) -> None:

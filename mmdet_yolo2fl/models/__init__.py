@@ -2,7 +2,7 @@
 
 from .backbones import Darknet19, DarknetTiny
 from .data_preprocessors import DarknetBatchResize
-from .dense_heads import YOLOV2Head
+from .dense_heads import FocalSSDHead, YOLOV2Head
 from .losses import AutomatedFocalLoss, BalancedFocalLoss, EqualizedFocalLoss
 from .necks import YOLOV2Neck
 from .task_modules import YOLOV2AnchorGenerator, YOLOV2Assigner
@@ -14,6 +14,7 @@ __all__ = [
     'DarknetBatchResize',
     'DarknetTiny',
     'EqualizedFocalLoss',
+    'FocalSSDHead',
     'YOLOV2AnchorGenerator',
     'YOLOV2Assigner',
     'YOLOV2Head',

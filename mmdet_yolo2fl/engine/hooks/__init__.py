@@ -1,6 +1,7 @@
 from .accumulated_scheduler_hook import AccumulatedParamSchedulerHook
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .channels_last_hook import ChannelsLastHook
+from .class_weight_hook import ClassWeightHook
 from .focal_loss_analysis_hook import FocalLossAnalysisHook
 from .non_finite_loss_hook import NonFiniteLossHook
 from .random_state_hook import RandomStateHook
@@ -9,6 +10,7 @@ __all__ = [
     'AccumulatedParamSchedulerHook',
     'AtomicCheckpointHook',
     'ChannelsLastHook',
+    'ClassWeightHook',
     'FocalLossAnalysisHook',
     'NonFiniteLossHook',
     'RandomStateHook',

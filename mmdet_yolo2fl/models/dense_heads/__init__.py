@@ -1,3 +1,4 @@
+from .focal_ssd_head import FocalSSDHead
 from .yolov2_head import YOLOV2Head
 
-__all__ = ['YOLOV2Head']
+__all__ = ['FocalSSDHead', 'YOLOV2Head']

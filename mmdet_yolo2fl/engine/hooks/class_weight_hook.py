@@ -1,0 +1,96 @@
+"""Weights of the classes, counted instead of guessed."""
+
+from collections.abc import Sequence
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from ...imbalance import METHODS, class_counts, class_weights
+
+
+@HOOKS.register_module()
+class ClassWeightHook(Hook):
+    """Set the ``class_weight`` of classification losses from the training set, before training.
+
+    ``custom_hooks = [dict(type='ClassWeightHook')]`` is all. The boxes of each class are counted
+    in the annotations, as an epoch shows them (repetitions and class-aware sampling included),
+    and the mean of the weights is 1. It is the positive term of a sigmoid loss that they
+    multiply. A resumed run counts again, and finds the same.
+
+    Args:
+        method (str): 'effective_number' (arXiv:1901.05555) or 'inverse_frequency'. Defaults to
+            'effective_number'.
+        beta (float): Of the effective number, in [0, 1). Defaults to 0.999.
+        losses (Sequence[str], optional): Names of the loss modules, such as
+            ``'bbox_head.loss_cls'``. Defaults to None: every ``loss_cls`` that has a
+            ``class_weight``: :class:`BalancedFocalLoss` and its family, and MMDetection's
+            ``CrossEntropyLoss``.
+
+    Raises:
+        ValueError: If an argument is out of its range; at the start of training if there is no
+            such loss, or if the config sets its weights already.
+    """
+
+    def __init__(
+        self,
+        method: str = 'effective_number',
+        beta: float = 0.999,
+        losses: Sequence[str] | None = None,
+    ) -> None:
+        if method not in METHODS:
+            raise ValueError(f'ClassWeightHook: method must be one of {METHODS}, got {method!r}')
+        if not 0 <= beta < 1:
+            raise ValueError(f'ClassWeightHook: beta must lie in [0, 1), got {beta}')
+        self.method = method
+        self.beta = beta
+        self.losses = losses
+
+    def before_train(self, runner: Runner) -> None:
+        """Count, and set the weights."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        modules = dict(model.named_modules())
+        if self.losses is None:
+            names = [name for name in modules if name.split('.')[-1] == 'loss_cls']
+            names = [name for name in names if hasattr(modules[name], 'class_weight')]
+        else:
+            names = self.losses
+        wrong = [name for name in names if not hasattr(modules.get(name), 'class_weight')]
+        if wrong or not names:
+            losses = {
+                name: type(module).__name__
+                for name, module in modules.items()
+                if 'loss' in name.split('.')[-1]
+            }
+            raise ValueError(
+                f'ClassWeightHook: {wrong or "no loss_cls"} takes a class_weight, as '
+                f'BalancedFocalLoss does; the model has {losses}'
+            )
+        classes = list(runner.train_dataloader.dataset.metainfo['classes'])
+        counts = class_counts(runner.train_dataloader.dataset, len(classes))
+        weights = class_weights(counts, self.method, self.beta)
+        for name in names:
+            self._set(modules, name, weights)
+        found = ', '.join(
+            f'{label} {weight:.3g} ({count} boxes)'
+            for label, weight, count in zip(classes, weights, counts)
+        )
+        runner.logger.info(f'Weights of the classes ({self.method}) in {", ".join(names)}: {found}')
+        for label, count in zip(classes, counts):
+            if count == 0:
+                runner.logger.warning(f'No box of {label} in the training set: weighed as one box')
+
+    def _set(self, modules: dict, name: str, weights) -> None:
+        loss, head = modules[name], modules[name.rpartition('.')[0]]
+        if loss.class_weight is not None and not hasattr(loss, '_class_weight_hook'):
+            raise ValueError(f'ClassWeightHook: the config sets class_weight of {name} already')
+        loss._class_weight_hook = True
+        values = torch.as_tensor(weights, dtype=torch.float32)
+        if getattr(head, 'cls_out_channels', None) == len(weights) + 1:
+            values = torch.cat([values, torch.ones(1)])  # the background of a softmax
+        if 'class_weight' in loss._buffers:
+            loss.class_weight = values.to(next(head.parameters()).device)
+        else:
+            loss.class_weight = values.tolist()

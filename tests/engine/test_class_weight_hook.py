@@ -1,0 +1,78 @@
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmdet.models.losses import CrossEntropyLoss
+from torch import nn
+
+from mmdet_yolo2fl.engine import ClassWeightHook
+from mmdet_yolo2fl.imbalance import class_weights
+from mmdet_yolo2fl.models import BalancedFocalLoss
+from tests.test_imbalance import ListDataset
+
+COUNTS = [6, 2, 1]
+
+
+def run_of(loss, channels=3, dataset=None):
+    """A run with what the hook looks at."""
+    head = nn.Conv2d(1, channels, 1)
+    head.cls_out_channels = channels
+    head.loss_cls = loss
+    model = nn.Module()
+    model.bbox_head = head
+    dataset = dataset or ListDataset([0] * 4, [0, 0, 1], [1, 2])
+    return SimpleNamespace(
+        model=model,
+        train_dataloader=SimpleNamespace(dataset=dataset),
+        logger=logging.getLogger('test'),
+    )
+
+
+@pytest.mark.parametrize('method', ['effective_number', 'inverse_frequency'])
+def test_weights_reach_the_loss(method):
+    loss = BalancedFocalLoss(gamma=2.0, alpha=0.25)
+    ClassWeightHook(method=method).before_train(run_of(loss))
+    expected = class_weights(COUNTS, method)
+    np.testing.assert_allclose(loss.class_weight, expected, rtol=1e-6)
+    pred, target = torch.randn(5, 3), torch.tensor([0, 1, 2, 3, 0])
+    by_hand = BalancedFocalLoss(gamma=2.0, alpha=0.25, class_weight=expected.tolist())
+    torch.testing.assert_close(loss(pred, target), by_hand(pred, target))
+    # A second training in the same process counts again.
+    ClassWeightHook(method=method).before_train(run_of(loss))
+
+
+def test_softmax_with_a_background():
+    loss = CrossEntropyLoss()
+    ClassWeightHook().before_train(run_of(loss, channels=4))
+    np.testing.assert_allclose(loss.class_weight, [*class_weights(COUNTS), 1.0], rtol=1e-6)
+    assert loss(torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 3])).isfinite()
+
+
+def test_names_classes_without_boxes(caplog):
+    with caplog.at_level(logging.INFO):
+        ClassWeightHook().before_train(
+            run_of(BalancedFocalLoss(), dataset=ListDataset([0, 1], [0]))
+        )
+    assert 'No box of c in the training set' in caplog.text
+    assert 'in bbox_head.loss_cls: a ' in caplog.text and '(2 boxes)' in caplog.text
+
+
+@pytest.mark.parametrize(
+    'options, loss, message',
+    [
+        (dict(), nn.MSELoss(), "no loss_cls takes a class_weight.*'MSELoss'"),
+        (dict(losses=['bbox_head.loss_obj']), BalancedFocalLoss(), 'loss_obj.*takes'),
+        (dict(), BalancedFocalLoss(class_weight=[1.0, 2.0, 3.0]), 'sets class_weight'),
+    ],
+)
+def test_unfit_models(options, loss, message):
+    with pytest.raises(ValueError, match=message):
+        ClassWeightHook(**options).before_train(run_of(loss))
+
+
+@pytest.mark.parametrize('options', [dict(method='x'), dict(beta=1.0)])
+def test_bad_arguments(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        ClassWeightHook(**options)

@@ -1,0 +1,214 @@
+"""The same loss lines in MMDetection's own detectors: configs/anywhere."""
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.models.losses import FocalLoss
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmdet_yolo2fl.models import BalancedFocalLoss, EqualizedFocalLoss, FocalSSDHead
+
+from ..conftest import sample
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / 'configs/anywhere').glob('[a-z]*.py'))
+SIZE = 160
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
+def detector(name, change=None):
+    """The detector of a config, with the weights that seed 0 gives."""
+    cfg = Config.fromfile(ROOT / f'configs/anywhere/{name}.py')
+    if change is not None:
+        change(cfg.model.bbox_head)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model.train()
+
+
+def losses_of(model):
+    torch.manual_seed(1)
+    images = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8)
+    samples = [
+        sample((SIZE, SIZE), [(10, 20, 90, 120), (60, 70, 150, 155)], [0, 3]),
+        sample((SIZE, SIZE), [(30, 30, 80, 75)], [2]),
+    ]
+    data = model.data_preprocessor(dict(inputs=list(images), data_samples=samples), True)
+    losses = model(**data, mode='loss')
+    return {
+        name: sum(torch.as_tensor(x).sum() for x in _list(value)) for name, value in losses.items()
+    }
+
+
+def _list(value):
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_config_takes_a_training_step(path):
+    model = detector(path.stem)
+    family = [m for m in model.modules() if isinstance(m, BalancedFocalLoss)]
+    assert family
+    losses = losses_of(model)
+    total = sum(value for name, value in losses.items() if 'loss' in name)
+    assert total.isfinite()
+    total.backward()
+    # The scores learn: the last layer that makes them has a gradient.
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    optimizer = torch.optim.SGD(model.bbox_head.parameters(), lr=1e-4)
+    optimizer.step()
+    assert sum(v for n, v in losses_of(model).items() if 'loss' in n) != total
+
+
+def swap(slot, kind, **options):
+    def change(head):
+        head[slot] = dict(type=kind, **options)
+
+    return change
+
+
+SAME_FOCAL = dict(use_sigmoid=True, gamma=1.5, alpha=0.3)
+
+
+@pytest.mark.parametrize(
+    'name, slot, ours, theirs, options',
+    [
+        ('retinanet_r18_fl', 'loss_cls', 'BalancedFocalLoss', 'FocalLoss', SAME_FOCAL),
+        ('fcos_r18_fl', 'loss_cls', 'BalancedFocalLoss', 'FocalLoss', SAME_FOCAL),
+        ('atss_r18_fl', 'loss_cls', 'BalancedFocalLoss', 'FocalLoss', SAME_FOCAL),
+        ('conditional_detr_r18_fl', 'loss_cls', 'BalancedFocalLoss', 'FocalLoss', SAME_FOCAL),
+    ],
+)
+def test_equals_mmdetections_focal_loss_in_its_heads(name, slot, ours, theirs, options):
+    mine = losses_of(detector(name, swap(slot, ours, **options)))
+    other = losses_of(detector(name, swap(slot, theirs, **options)))
+    assert mine.keys() == other.keys()
+    for key, value in other.items():
+        torch.testing.assert_close(mine[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('slot', ['loss_cls', 'loss_conf'])
+def test_without_focusing_equals_the_cross_entropy_of_yolov3(slot):
+    options = dict(use_sigmoid=True, reduction='sum', loss_weight=0.7)
+    name = 'yolov3_mobilenetv2_fl'
+    mine = losses_of(
+        detector(name, swap(slot, 'BalancedFocalLoss', gamma=0, alpha=None, **options))
+    )
+    other = losses_of(detector(name, swap(slot, 'CrossEntropyLoss', **options)))
+    torch.testing.assert_close(mine[slot], other[slot], rtol=1e-4, atol=1e-4)
+
+
+def test_without_focusing_equals_the_quality_loss_of_rtmdet():
+    name, options = 'rtmdet_tiny_fl', dict(use_sigmoid=True)
+    mine = losses_of(
+        detector(name, swap('loss_cls', 'BalancedFocalLoss', gamma=0, alpha=None, **options))
+    )
+    other = losses_of(detector(name, swap('loss_cls', 'QualityFocalLoss', beta=0, **options)))
+    torch.testing.assert_close(mine['loss_cls'], other['loss_cls'], rtol=1e-4, atol=1e-5)
+
+
+def test_ssd_has_no_background_class_and_starts_from_the_prior():
+    model = detector('ssdlite_mobilenetv2_fl')
+    head = model.bbox_head
+    assert isinstance(head, FocalSSDHead) and head.use_sigmoid_cls and head.cls_out_channels == 4
+    for layers, priors in zip(head.cls_convs, head.num_base_priors):
+        assert layers[-1].out_channels == 4 * priors
+        torch.testing.assert_close(
+            layers[-1].bias.sigmoid(), torch.full((4 * priors,), 0.01), rtol=1e-4, atol=0
+        )
+
+
+def test_ssd_loss_equals_the_sum_over_all_anchors():
+    head = detector('ssdlite_mobilenetv2_fl').bbox_head
+    torch.manual_seed(2)
+    logits, labels = torch.randn(50, 4), torch.randint(0, 5, (50,))
+    weight = (torch.rand(50) > 0.1).float()
+    boxes, targets = torch.randn(50, 4), torch.randn(50, 4)
+    positive = (labels < 4).float()[:, None].expand(-1, 4)
+    loss_cls, loss_bbox = head.loss_by_feat_single(
+        logits, boxes, None, labels, weight, targets, positive, avg_factor=9
+    )
+    expected = FocalLoss(gamma=2.0, alpha=0.25)(logits, labels, weight, avg_factor=9)
+    torch.testing.assert_close(loss_cls, expected[None], rtol=1e-4, atol=1e-6)
+    expected = torch.nn.functional.smooth_l1_loss(boxes, targets, reduction='none')
+    torch.testing.assert_close(loss_bbox, (expected * positive).sum() / 9, rtol=1e-5, atol=1e-6)
+
+
+def test_ssd_predicts_boxes_of_all_classes():
+    model = detector('ssdlite_mobilenetv2_fl').eval()
+    model.bbox_head.test_cfg.score_thr = 0.0
+    data = model.data_preprocessor(
+        dict(inputs=[torch.zeros(3, SIZE, SIZE)], data_samples=[sample((SIZE, SIZE))])
+    )
+    with torch.no_grad():
+        (result,) = model(**data, mode='predict')
+    assert set(result.pred_instances.labels.tolist()) <= {0, 1, 2, 3}
+    assert len(result.pred_instances) > 0
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(loss_cls=dict(type='CrossEntropyLoss')), 'use_sigmoid=True'),
+        (dict(prior_prob=1.5), 'prior_prob'),
+    ],
+)
+def test_ssd_refuses(change, message):
+    with pytest.raises(ValueError, match=message):
+        detector(
+            'ssdlite_mobilenetv2_fl',
+            lambda head: [head.__setitem__(*item) for item in change.items()],
+        )
+
+
+def test_ssd_takes_an_iou_loss():
+    def change(head):
+        head.update(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss', loss_weight=2.0))
+
+    losses = losses_of(detector('ssdlite_mobilenetv2_fl', change))
+    assert 0 < losses['loss_bbox'] < 50
+
+
+def test_equalized_loss_learns_its_ratios_in_atss():
+    model = detector('atss_r18_fl')
+    loss = model.bbox_head.loss_cls
+    assert isinstance(loss, EqualizedFocalLoss)
+    losses_of(model)
+    # No object of class 1 is in the batch: nothing but negatives, the most focusing.
+    assert loss.gradient_ratio.argmin() == 1 and loss.gradient_ratio[1] == 0
+    assert loss.gamma[1] == loss.gamma.max() == 10
+
+
+SNIPPETS = re.findall(
+    r'```python\n(_base_ = .*?)```', (ROOT / 'docs/focal_loss_anywhere.md').read_text(), re.S
+)
+
+
+@pytest.mark.parametrize('number', range(len(SNIPPETS)))
+def test_snippet_of_the_docs(number, tmp_path):
+    file = tmp_path / 'config.py'
+    file.write_text(SNIPPETS[number])
+    cfg = Config.fromfile(file)
+    model = copy.deepcopy(cfg.model)
+    for part in ('backbone', 'neck'):  # nothing is downloaded here
+        if part in model:
+            model[part].pop('init_cfg', None)
+    built = MODELS.build(model)
+    wanted = set(re.findall(r"type='(\w*(?:FocalLoss|SeesawLoss|EQLV2Loss))'", SNIPPETS[number]))
+    wanted = wanted or {'GHMC'}
+    assert wanted <= {type(module).__name__ for module in built.modules()}
+
+
+def test_docs_have_a_snippet_for_each_detector():
+    assert len(SNIPPETS) >= len(CONFIGS)

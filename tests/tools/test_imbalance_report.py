@@ -1,0 +1,65 @@
+import json
+
+import cv2
+
+CONFIG = """
+_base_ = ['{base}/configs/yolov2_fl.py']
+data_root = '{root}'
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='CocoDataset',
+        data_root='{root}',
+        ann_file='train.json',
+        data_prefix=dict(img=''),
+        metainfo=dict(classes={classes}),
+        pipeline=[dict(type='Resize', scale=(180, 120), keep_ratio=False)],
+    )
+)
+model = dict(bbox_head=dict(num_classes=2))
+"""
+
+
+def config(tmp_path, data_root, classes=('red', 'blue')):
+    from tests.tools.conftest import ROOT
+
+    file = tmp_path / 'config.py'
+    file.write_text(CONFIG.format(base=ROOT, root=data_root, classes=tuple(classes)))
+    return file
+
+
+def test_table_json_and_picture(tool, tmp_path, data_root, capsys):
+    out = tmp_path / 'out'
+    tool('imbalance_report')([str(config(tmp_path, data_root)), '--out', str(out)])
+    printed = capsys.readouterr().out
+    figures = json.loads((out / 'imbalance.json').read_text())
+    # Four images with a square of 30 pixels each, doubled: 60 x 60, medium; 5 x 3 cells, 5 anchors.
+    assert figures['images'] == 4 and figures['boxes_per_image'] == [1] * 4
+    assert figures['classes']['red'] | dict(alpha=0) == dict(
+        boxes=2,
+        share=0.5,
+        images=2,
+        small=0,
+        medium=2,
+        large=0,
+        effective_number_weight=1.0,
+        inverse_frequency_weight=1.0,
+        alpha=0,
+    )
+    assert figures['classes']['blue']['alpha'] == 0.25
+    assert figures['predictions_per_image'] == 6 * 4 * 5
+    assert figures['predictions_per_positive'] == 120
+    assert '| red | 2 | 50.0% | 2 | 0 | 2 | 0 | 1.000 | 1.000 | 0.250 |' in printed
+    assert 'alpha=[0.250, 0.250]' in printed
+    assert (out / 'report.md').read_text().strip() in printed
+    height, width = cv2.imread(str(out / 'imbalance.png')).shape[:2]
+    assert width > 1000 and height > 300
+
+
+def test_usage_errors(tool, refused, tmp_path, data_root):
+    main = tool('imbalance_report')
+    assert 'no such config' in refused(main, tmp_path / 'none.py')
+    file = config(tmp_path, data_root)
+    assert '--beta' in refused(main, file, '--beta', '1')
+    (data_root / 'train.json').unlink()
+    assert 'train.json' in refused(main, file)

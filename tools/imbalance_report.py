@@ -1,0 +1,227 @@
+"""Shows how unequal the training set of a config is, and what follows for its losses.
+
+python tools/imbalance_report.py configs/bccd/yolov2_fl.py
+
+Prints the classes with their boxes, images and sizes, the weights and alphas that follow from the
+counts, the boxes of an image, and how many predictions stand against one object. Reads annotations
+only. Leaves report.md, imbalance.json and imbalance.png in the result folder.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from mmdet.registry import DATASETS, MODELS
+from mmengine.registry import init_default_scope
+
+from mmdet_yolo2fl.anchor_clusters import leaf_datasets, resize_step
+from mmdet_yolo2fl.command_line import add_config_options, read_config
+from mmdet_yolo2fl.imbalance import (
+    class_weights,
+    count_priors,
+    load_objects,
+    mean_positives,
+    scaled_boxes,
+    suggested_alpha,
+)
+
+# COCO's borders, by area in pixels.
+SIZES = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, np.inf)}
+MAX_IMAGES = 200
+
+
+def parse_args(args=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file; its train_dataloader names the data')
+    add_config_options(parser)
+    parser.add_argument(
+        '--beta', type=float, default=0.999, help='of the effective number (default: 0.999)'
+    )
+    parser.add_argument(
+        '--alpha', type=float, default=0.25, help='of a class of weight 1 (default: 0.25)'
+    )
+    parser.add_argument(
+        '--out', type=Path, help='result folder (default: work_dirs/<config>/imbalance)'
+    )
+    args = parser.parse_args(args)
+    if not 0 <= args.beta < 1 or not 0 < args.alpha < 1:
+        parser.error('--beta must lie in [0, 1) and --alpha in (0, 1)')
+    args.cfg = read_config(args, parser)
+    if 'dataset' not in args.cfg.get('train_dataloader', {}):
+        parser.error(f'config {args.config} has no train_dataloader.dataset')
+    if args.out is None:
+        args.out = Path('work_dirs', Path(args.config).stem, 'imbalance')
+    return args, parser
+
+
+def collect(args):
+    """All figures, as they are saved."""
+    cfg = args.cfg
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    print(f'Reading the annotations of {len(dataset)} images')
+    objects = load_objects(dataset)
+    names = [str(name) for name in dataset.metainfo['classes']]
+    if objects.labels.max() >= len(names):
+        raise ValueError(
+            f'there is a label {objects.labels.max()}, but only {len(names)} classes: {names}'
+        )
+    _, pipeline = next(leaf_datasets(cfg.train_dataloader.dataset))
+    scale, keep_ratio = resize_step(pipeline, None)
+    boxes = scaled_boxes(objects, scale, keep_ratio)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    counts = np.bincount(objects.labels, minlength=len(names))
+    weights = class_weights(counts, 'effective_number', args.beta)
+    inverse = class_weights(counts, 'inverse_frequency')
+    alphas = suggested_alpha(weights, args.alpha)
+    classes = {}
+    for index, name in enumerate(names):
+        mine = objects.labels == index
+        classes[name] = dict(
+            boxes=int(counts[index]),
+            share=float(mine.mean()),
+            images=len(np.unique(objects.images[mine])),
+            **{
+                size: int((mine & (areas >= low) & (areas < high)).sum())
+                for size, (low, high) in SIZES.items()
+            },
+            effective_number_weight=float(weights[index]),
+            inverse_frequency_weight=float(inverse[index]),
+            alpha=float(alphas[index]),
+        )
+    per_image = np.bincount(objects.images, minlength=len(dataset))
+    detector = MODELS.build(cfg.model)
+    priors = count_priors(detector, scale)
+    looked_at = np.linspace(0, len(dataset) - 1, min(MAX_IMAGES, len(dataset))).astype(int)
+    positives = mean_positives(
+        detector, objects, [boxes[objects.images == index] for index in looked_at], scale
+    )
+    return dict(
+        config=args.config,
+        input_size=list(scale),
+        images=len(dataset),
+        classes=classes,
+        boxes_per_image=per_image.tolist(),
+        predictions_per_image=priors,
+        predictions_per_object=priors and priors / per_image.mean(),
+        positives_per_image=positives,
+        predictions_per_positive=priors / positives if priors and positives else None,
+    )
+
+
+def report(figures):
+    """The figures as Markdown."""
+    classes, per_image = figures['classes'], np.array(figures['boxes_per_image'])
+    counts = [row['boxes'] for row in classes.values()]
+    width, height = figures['input_size']
+    lines = [
+        f'{figures["images"]} images, {sum(counts)} boxes, {len(classes)} classes at '
+        f'{width}x{height}; the most frequent class has {max(counts) / max(1, min(counts)):.1f} '
+        'times as many boxes as the rarest.',
+        '',
+        '| class | boxes | share | images | small | medium | large | weight (effective number) | '
+        'weight (inverse frequency) | alpha |',
+        '|---' * 10 + '|',
+    ]
+    for name, row in classes.items():
+        lines.append(
+            f'| {name} | {row["boxes"]} | {row["share"]:.1%} | {row["images"]} | {row["small"]} | '
+            f'{row["medium"]} | {row["large"]} | {row["effective_number_weight"]:.3f} | '
+            f'{row["inverse_frequency_weight"]:.3f} | {row["alpha"]:.3f} |'
+        )
+    lines += [
+        '',
+        f'Boxes of an image: mean {per_image.mean():.2f}, median {np.median(per_image):g}, most '
+        f'{per_image.max()}; {int((per_image == 0).sum())} images have none.',
+    ]
+    if figures['predictions_per_image']:
+        lines.append(
+            f'Predictions (anchors, points or queries) of an image: '
+            f'{figures["predictions_per_image"]}; for each object '
+            f'{figures["predictions_per_object"]:.0f}.'
+        )
+    if figures['predictions_per_positive']:
+        lines.append(
+            f'Positives of an image: {figures["positives_per_image"]:.2f}; predictions for each '
+            f'positive: {figures["predictions_per_positive"]:.0f}.'
+        )
+    alphas = ', '.join(f'{row["alpha"]:.3f}' for row in classes.values())
+    weights = ', '.join(f'{row["effective_number_weight"]:.3f}' for row in classes.values())
+    lines += [
+        '',
+        'For the config, where the loss tells the classes apart; one of the three, and measured:',
+        '',
+        f"    loss_cls=dict(type='BalancedFocalLoss', use_sigmoid=True, alpha=[{alphas}])",
+        f"    loss_cls=dict(type='BalancedFocalLoss', use_sigmoid=True, class_weight=[{weights}])",
+        "    custom_hooks = [dict(type='ClassWeightHook')]  # the same weights, counted each time",
+    ]
+    return '\n'.join(lines)
+
+
+def draw(figures):
+    """Classes with their sizes, boxes per image, foreground against background."""
+    classes = figures['classes']
+    order = sorted(classes, key=lambda name: -classes[name]['boxes'])
+    shown = order if len(order) <= 30 else order[:15] + order[-15:]
+    figure = Figure(figsize=(14, max(4, 0.26 * len(shown) + 1)), layout='constrained')
+    bars, images, balance = figure.subplots(1, 3)
+    left = np.zeros(len(shown))
+    for size, color in zip(SIZES, ('tab:red', 'tab:orange', 'tab:blue')):
+        values = np.array([classes[name][size] for name in shown])
+        bars.barh(shown, values, left=left, color=color, label=size)
+        left += values
+    for row, name in enumerate(shown):
+        bars.text(left[row], row, f' alpha {classes[name]["alpha"]:.2f}', va='center', fontsize=8)
+    bars.invert_yaxis()
+    bars.margins(x=0.2)
+    title = 'Boxes by class and size' + ('' if shown == order else ': 15 most, 15 least frequent')
+    bars.set(title=title, xlabel='boxes')
+    bars.legend(title='at the input size')
+    per_image = figures['boxes_per_image']
+    images.hist(per_image, bins=np.arange(max(per_image) + 2) - 0.5, color='tab:green')
+    images.set(title='Boxes of an image', xlabel='boxes', ylabel='images')
+    values = {
+        'predictions': figures['predictions_per_image'],
+        'positives': figures['positives_per_image'],
+        'objects': float(np.mean(per_image)),
+    }
+    values = {name: value for name, value in values.items() if value}
+    balance.bar(list(values), list(values.values()), color=['grey', 'tab:red', 'tab:green'])
+    for name, value in values.items():
+        balance.text(name, value, f'{value:.4g}', ha='center', va='bottom')
+    balance.set(title='Foreground and background of an image', yscale='log')
+    balance.margins(y=0.2)
+    return figure
+
+
+def write_whole(path, write):
+    """Write under another name, then rename: the file is never there by half."""
+    unfinished = path.with_name(path.name + '.tmp')
+    write(unfinished)
+    unfinished.replace(path)
+
+
+def main(args=None):
+    args, parser = parse_args(args)
+    try:
+        figures = collect(args)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    text = report(figures)
+    args.out.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(figures, indent=2)
+    write_whole(args.out / 'imbalance.json', lambda path: path.write_text(content, 'utf-8'))
+    write_whole(args.out / 'report.md', lambda path: path.write_text(text + '\n', 'utf-8'))
+    figure = draw(figures)
+    write_whole(
+        args.out / 'imbalance.png', lambda path: figure.savefig(path, dpi=90, format='png')
+    )
+    print(f'\n{text}\n\nSaved in {args.out}: report.md, imbalance.json, imbalance.png')
+
+
+if __name__ == '__main__':
+    main()
