@@ -217,9 +217,7 @@ def main(args=None):
     write_whole(args.out / 'imbalance.json', lambda path: path.write_text(content, 'utf-8'))
     write_whole(args.out / 'report.md', lambda path: path.write_text(text + '\n', 'utf-8'))
     figure = draw(figures)
-    write_whole(
-        args.out / 'imbalance.png', lambda path: figure.savefig(path, dpi=90, format='png')
-    )
+    write_whole(args.out / 'imbalance.png', lambda path: figure.savefig(path, dpi=90, format='png'))
     print(f'\n{text}\n\nSaved in {args.out}: report.md, imbalance.json, imbalance.png')
 
 
