@@ -1,0 +1,42 @@
+"""One of two processes that share a batch: ``focal_worker.py RANK FOLDER``."""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from mmdet_yolo2fl.models import AutomatedFocalLoss, EqualizedFocalLoss
+
+
+def batch():
+    """Three steps of logits ``(40, 3)`` and indices, the same everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        labels = torch.randint(0, 4, (40,), generator=generator)
+        yield torch.randn(40, 3, generator=generator), labels
+
+
+def losses():
+    return dict(automated=AutomatedFocalLoss(), equalized=EqualizedFocalLoss(num_classes=3))
+
+
+def train(rows):
+    """States and gradients after the steps on some rows of each batch."""
+    found = {}
+    for name, loss in losses().items():
+        for pred, labels in batch():
+            pred = pred[rows].requires_grad_()
+            loss(pred, labels[rows], avg_factor=5.0).backward()
+        found[name] = (loss.state_dict(), pred.grad)
+    return found
+
+
+if __name__ == '__main__':
+    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo', init_method=(folder / 'rendezvous').as_uri(), rank=rank, world_size=2
+    )
+    torch.save(train(slice(20 * rank, 20 * rank + 20)), folder / f'rank_{rank}.pth')
+    dist.destroy_process_group()
