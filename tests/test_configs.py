@@ -28,7 +28,11 @@ def _scope():
     init_default_scope('mmdet')
 
 
-@pytest.mark.parametrize('name', LEAVES + MODEL_BASES)
+# Those of MMDetection's own detectors: tests/models/test_anywhere.py
+YOLOV2 = [name for name in LEAVES if not name.startswith('anywhere')]
+
+
+@pytest.mark.parametrize('name', YOLOV2 + MODEL_BASES)
 def test_model_builds_learns_and_predicts(name):
     cfg = Config.fromfile(CONFIGS / name)
     if cfg.model.backbone.get('init_cfg'):

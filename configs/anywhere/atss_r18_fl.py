@@ -1,5 +1,5 @@
 # ATSS with the equalized form: a gamma and a weight for each class, from its gradients.
-_base_ = './_base_.py'
+_base_ = './_base_/traffic.py'
 from mmengine.hub import get_config
 
 model = get_config('mmdet::atss/atss_r18_fpn_8xb8-amp-lsj-200e_coco.py').model

@@ -1,5 +1,5 @@
 # Conditional DETR: the loss, and the same gamma and alpha in the cost of the matching.
-_base_ = './_base_.py'
+_base_ = './_base_/traffic.py'
 from mmengine.hub import get_config
 
 model = get_config('mmdet::conditional_detr/conditional-detr_r50_8xb2-50e_coco.py').model

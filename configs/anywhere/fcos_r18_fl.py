@@ -1,5 +1,5 @@
 # FCOS: focal loss is its own; here with poly-1 and an IoU loss of the boxes.
-_base_ = './_base_.py'
+_base_ = './_base_/traffic.py'
 from mmengine.hub import get_config
 
 model = get_config(

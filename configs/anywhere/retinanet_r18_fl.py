@@ -1,5 +1,5 @@
 # RetinaNet: focal loss is its own; here with an alpha for each class.
-_base_ = './_base_.py'
+_base_ = './_base_/traffic.py'
 from mmengine.hub import get_config
 
 model = get_config('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py').model

@@ -1,5 +1,5 @@
 # RTMDet: the label of a positive is its IoU (a quality target), as its own loss has it.
-_base_ = './_base_.py'
+_base_ = './_base_/traffic.py'
 from mmengine.hub import get_config
 
 model = get_config('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py').model

@@ -1,5 +1,5 @@
 # SSD: FocalSSDHead takes a loss where SSDHead mines hard negatives.
-_base_ = './_base_.py'
+_base_ = './_base_/traffic.py'
 from mmengine.hub import get_config
 
 model = get_config('mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py').model

@@ -1,5 +1,5 @@
 # YOLOv3: focal loss on the objectness, cross entropy with weighted classes on the class. It sums.
-_base_ = './_base_.py'
+_base_ = './_base_/traffic.py'
 from mmengine.hub import get_config
 
 model = get_config('mmdet::yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py').model

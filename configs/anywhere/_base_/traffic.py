@@ -1,5 +1,5 @@
 # What the detectors here share: the embedded street scenes, from scratch, one size.
-_base_ = ['../_base_/datasets/tiny_traffic.py', '../_base_/default_runtime.py']
+_base_ = ['../../_base_/datasets/tiny_traffic.py', '../../_base_/default_runtime.py']
 max_epochs = 3
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
@@ -7,6 +7,7 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.0005, weight_decay=0.05),
+    paramwise_cfg=dict(bias_decay_mult=0.0, norm_decay_mult=0.0),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 param_scheduler = [
