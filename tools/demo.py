@@ -24,10 +24,9 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 import mmdet_yolo2fl
+from mmdet_yolo2fl.average_precision import ap_by_class
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
@@ -70,30 +69,6 @@ def train_and_evaluate(cfg):
     runner.train()
     minutes = (time.monotonic() - start) / 60
     return runner, minutes, runner.test()
-
-
-def ap_by_class(out):
-    """AP50 and AP of every class, and their means, from the files that CocoMetric wrote.
-
-    CocoMetric itself tells the classes apart for AP only.
-    """
-    truth = COCO(str(out / f'{DETECTIONS}.gt.json'))
-    names = [category['name'] for category in truth.loadCats(truth.getCatIds())]
-    found = out / f'{DETECTIONS}.bbox.json'
-    if not json.loads(found.read_text()):
-        return dict.fromkeys([*names, 'all'], (0.0, 0.0))
-    evaluation = COCOeval(truth, truth.loadRes(str(found)), 'bbox')
-    evaluation.params.maxDets = [100, 300, 1000]  # CocoMetric's
-    evaluation.evaluate()
-    evaluation.accumulate()
-    # thresholds x recalls x classes, for boxes of all sizes; -1 for a class without truths
-    precision = evaluation.eval['precision'][..., 0, -1]
-    precision = np.where(precision < 0, np.nan, precision)
-    table = {
-        name: (precision[0, :, k].mean(), precision[:, :, k].mean()) for k, name in enumerate(names)
-    }
-    table['all'] = tuple(np.nanmean(list(table.values()), 0))
-    return table
 
 
 def markdown(table):
@@ -170,7 +145,7 @@ def main(args=None):
         'the street scenes have been drawn, once, in about 2 minutes.'
     )
     runner, minutes, metrics = train_and_evaluate(cfg)
-    table = ap_by_class(args.out)
+    table = ap_by_class(args.out / DETECTIONS)
     print('\nDrawing predictions')
     draw_predictions(runner, args.out)
     draw_curves(args.out)

@@ -1,0 +1,45 @@
+"""AP by class, at IoU 0.5 too, from the files that MMDetection's CocoMetric writes."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+
+def ap_by_class(prefix: str | Path) -> dict[str, tuple[float, float]]:
+    """AP50 and AP of every class, and under ``'all'`` their means.
+
+    ``CocoMetric`` itself tells the classes apart for AP only.
+
+    Args:
+        prefix (str | Path): ``outfile_prefix`` of a ``CocoMetric`` without an annotation file:
+            ``<prefix>.gt.json`` and ``<prefix>.bbox.json``.
+
+    Returns:
+        dict[str, tuple[float, float]]: In 0..1; NaN for a class without truths.
+
+    Raises:
+        FileNotFoundError: If one of the files is missing.
+    """
+    truth_file, found_file = Path(f'{prefix}.gt.json'), Path(f'{prefix}.bbox.json')
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
+        truth = COCO(str(truth_file))
+        names = [category['name'] for category in truth.loadCats(truth.getCatIds())]
+        if not json.loads(found_file.read_text()):
+            return dict.fromkeys([*names, 'all'], (0.0, 0.0))
+        evaluation = COCOeval(truth, truth.loadRes(str(found_file)), 'bbox')
+        evaluation.params.maxDets = [100, 300, 1000]  # CocoMetric's
+        evaluation.evaluate()
+        evaluation.accumulate()
+    # thresholds x recalls x classes, for boxes of all sizes; -1 for a class without truths
+    precision = evaluation.eval['precision'][..., 0, -1]
+    precision = np.where(precision < 0, np.nan, precision)
+    table = {
+        name: (precision[0, :, k].mean(), precision[:, :, k].mean()) for k, name in enumerate(names)
+    }
+    table['all'] = tuple(np.nanmean(list(table.values()), 0))
+    return table

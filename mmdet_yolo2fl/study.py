@@ -1,0 +1,420 @@
+"""Many trainings with the same budget, several seeds each, and what their differences mean.
+
+A study is a Python file of MMEngine's kind:
+
+    config = '../configs/study/bccd.py'   # beside the file; every row starts from it
+    seeds = [0, 1, 2]
+    baseline = 'cross entropy'            # the row that the others are compared with
+    rows = {                              # names that begin with _ are the file's own
+        'cross entropy': dict(model=dict(bbox_head=dict(...))),   # what to change in the config
+        'RetinaNet': dict(config='../configs/baselines/retinanet.py', seeds=[0], ...),
+    }
+    budget = dict(images=12300)           # or dict(minutes=5); without it, the configs' own epochs
+
+Every run has a folder of its own, with its whole config; one that was interrupted goes on from
+its last checkpoint, one that is complete is not repeated.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from scipy import stats
+
+from .average_precision import ap_by_class
+
+DETECTIONS = 'detections'
+KEYS = ('config', 'seeds')
+
+
+@dataclass
+class Run:
+    """One training.
+
+    Attributes:
+        row (str): What varies.
+        seed (int): Of ``randomness``.
+        config (Config): Everything, before the budget.
+        folder (Path): Its work directory.
+        budget (dict): ``images`` or ``minutes``, or empty.
+    """
+
+    row: str
+    seed: int
+    config: Config
+    folder: Path
+    budget: dict
+
+    @property
+    def result(self) -> dict | None:
+        """What it has reached, or None if it is not complete or was another config's."""
+        file = self.folder / 'result.json'
+        if not file.is_file():
+            return None
+        result = json.loads(file.read_text(encoding='utf-8'))
+        return result if result['config_hash'] == self.hash else None
+
+    @property
+    def hash(self) -> str:
+        """Of the config and the budget: a changed study repeats what it concerns."""
+        config = self.config.to_dict()
+        # The folder may move.
+        config.pop('work_dir')
+        for evaluator in (config['val_evaluator'], config['test_evaluator']):
+            evaluator.pop('outfile_prefix', None)
+        text = json.dumps([config, self.budget], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass
+class Study:
+    """A study file, read.
+
+    Attributes:
+        name (str): Of the file.
+        baseline (str | None): A row.
+        runs (list[Run]): All first seeds, then all second ones, and so on: a study that is
+            broken off has something of every row.
+    """
+
+    name: str
+    baseline: str | None
+    runs: list[Run]
+
+
+def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
+    """Read a study file.
+
+    Args:
+        file (Path): The file.
+        out (Path): Folder for the runs.
+        options (dict, optional): Overrides for every config, dotted names.
+
+    Raises:
+        ValueError: If the file lacks something or contradicts itself; it names what.
+    """
+    spec = Config.fromfile(file).to_dict()
+    spec = {key: value for key, value in spec.items() if not key.startswith('_')}
+    rows = spec.get('rows')
+    if not rows or not isinstance(rows, dict):
+        raise ValueError(f'{file}: `rows` must be a dict of names and what each changes')
+    unknown = set(spec) - {'config', 'seeds', 'baseline', 'rows', 'budget'}
+    if unknown:
+        raise ValueError(f'{file}: unknown {sorted(unknown)}')
+    baseline, budget = spec.get('baseline'), spec.get('budget') or {}
+    if baseline is not None and baseline not in rows:
+        raise ValueError(f'{file}: the baseline {baseline!r} is none of the rows {list(rows)}')
+    if len(budget) > 1 or set(budget) - {'images', 'minutes'}:
+        raise ValueError(f'{file}: the budget is `images` or `minutes`, got {budget}')
+    numbered = []
+    for position, (row, changes) in enumerate(rows.items()):
+        source = changes.get('config') or spec.get('config')
+        if source is None:
+            raise ValueError(f'{file}: neither the study nor the row {row!r} has a `config`')
+        source = Path(file).parent / source
+        if not source.is_file():
+            raise ValueError(f'{file}: the row {row!r} has no config file {source}')
+        overrides = {key: value for key, value in changes.items() if key not in KEYS}
+        for number, seed in enumerate(changes.get('seeds') or spec.get('seeds') or [0]):
+            folder = Path(out, _folder_name(row), f'seed_{seed}')
+            config = _run_config(source, overrides, options, seed, folder)
+            numbered.append((number, position, Run(row, seed, config, folder, budget)))
+    numbered.sort(key=lambda item: item[:2])
+    return Study(Path(file).stem, baseline, [run for *_, run in numbered])
+
+
+def _folder_name(row: str) -> str:
+    return re.sub(r'\W+', '_', row).strip('_')
+
+
+def _run_config(source, overrides, options, seed, folder) -> Config:
+    config = Config.fromfile(source)
+    config.merge_from_dict(overrides)
+    config.merge_from_dict(options or {})
+    config.work_dir = str(folder)
+    config.randomness = dict(seed=seed)
+    config.resume = True
+    # By which AP50 of each class is found; CocoMetric takes the truths from the samples.
+    if config.val_evaluator.type == 'CocoMetric' and not config.val_evaluator.get('ann_file'):
+        config.val_evaluator.outfile_prefix = str(folder / DETECTIONS)
+        config.test_evaluator = config.val_evaluator
+    return config
+
+
+def train(run: Run) -> dict:
+    """Train a run to its end and write ``result.json``.
+
+    Returns:
+        dict: ``row``, ``seed``, ``metrics`` of the last evaluation, ``curve`` (epoch and metrics
+        of every evaluation), ``minutes``, ``images``, ``parameters``, ``config_hash``.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    # Another config's checkpoints would be continued.
+    stamp = run.folder / 'config_hash'
+    if not stamp.is_file() or stamp.read_text() != run.hash:
+        for old in [*run.folder.glob('*.pth'), run.folder / 'last_checkpoint']:
+            old.unlink(missing_ok=True)
+        (run.folder / 'minutes').unlink(missing_ok=True)
+        stamp.write_text(run.hash)
+    config = within_budget(run.config.copy(), run.budget, run.folder)
+    runner = Runner.from_cfg(config)
+    start = time.monotonic()
+    earlier = run.folder / 'minutes'
+    minutes = float(earlier.read_text()) if earlier.is_file() else 0.0
+    try:
+        runner.train()
+    finally:
+        minutes += (time.monotonic() - start) / 60
+        earlier.write_text(str(minutes))
+    curve = learning_curve(run.folder)
+    if curve and curve[-1]['epoch'] == runner.epoch:
+        metrics = {key: value for key, value in curve[-1].items() if key != 'epoch'}
+    else:  # it was killed between the last evaluation and this point
+        metrics = runner.val_loop.run()
+    prefix = run.folder / DETECTIONS
+    if Path(f'{prefix}.bbox.json').is_file():
+        for name, (ap50, ap) in ap_by_class(prefix).items():
+            suffix = '' if name == 'all' else f' {name}'
+            metrics |= {f'AP50{suffix}': float(ap50), f'AP{suffix}': float(ap)}
+    result = dict(
+        row=run.row,
+        seed=run.seed,
+        metrics=metrics,
+        curve=curve,
+        minutes=minutes,
+        images=runner.max_epochs * len(runner.train_dataloader.dataset),
+        parameters=sum(weight.numel() for weight in runner.model.parameters()),
+        config_hash=run.hash,
+    )
+    _write(run.folder / 'result.json', json.dumps(result, indent=1))
+    return result
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + '.tmp')
+    unfinished.write_text(text, encoding='utf-8')
+    unfinished.replace(path)
+
+
+def learning_curve(folder: Path) -> list[dict]:
+    """Epoch and metrics of every evaluation that MMEngine logged, the latest of each epoch."""
+    found = {}
+    for file in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in file.read_text(encoding='utf-8').splitlines():
+            row = json.loads(line)
+            values = {
+                key: value
+                for key, value in row.items()
+                if '/' in key and not key.startswith('focal/')
+            }
+            if values:
+                found[row['step']] = dict(epoch=row['step'], **values)
+    return [found[epoch] for epoch in sorted(found)]
+
+
+def within_budget(config: Config, budget: dict, folder: Path) -> Config:
+    """The config with as many epochs as the budget buys, its schedule stretched with them.
+
+    Args:
+        config (Config): By epochs.
+        budget (dict): ``images`` (seen in training) or ``minutes`` (of training on this machine,
+            without evaluation; 12 iterations are timed first).
+        folder (Path): Where the number of epochs is kept for a resumed run.
+    """
+    if not budget:
+        return config
+    kept = folder / 'epochs'
+    if kept.is_file():
+        return with_epochs(config, int(kept.read_text()))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        images = len(DATASETS.build(config.train_dataloader.dataset))
+    if 'images' in budget:
+        epochs = budget['images'] / images
+    else:
+        iterations = math.ceil(images / config.train_dataloader.batch_size)
+        epochs = 60 * budget['minutes'] / (_seconds_an_iteration(config, folder) * iterations)
+    epochs = max(1, round(epochs))
+    kept.write_text(str(epochs))
+    return with_epochs(config, epochs)
+
+
+def with_epochs(config: Config, epochs: int) -> Config:
+    """Set the epochs; everything in the schedule that counts epochs moves along."""
+    factor = epochs / config.train_cfg.max_epochs
+    config.train_cfg.max_epochs = epochs
+    # As many evaluations as before, the last one at the end.
+    interval = config.train_cfg.get('val_interval', 1)
+    config.train_cfg.val_interval = max(1, round(interval * factor))
+    schedulers = config.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        if not scheduler.get('by_epoch', True):
+            continue
+        for key in ('begin', 'end', 'T_max'):
+            if scheduler.get(key):
+                scheduler[key] = max(1, round(scheduler[key] * factor))
+        if scheduler.get('milestones'):
+            scheduler.milestones = [max(1, round(m * factor)) for m in scheduler.milestones]
+    return config
+
+
+def _seconds_an_iteration(config: Config, folder: Path) -> float:
+    """The median of the last eight of twelve iterations."""
+    config = config.copy()
+    config.work_dir = str(folder / 'timing')
+    config.resume = False
+    config.val_dataloader = config.val_cfg = config.val_evaluator = None
+    config.test_dataloader = config.test_cfg = config.test_evaluator = None
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=12)
+    config.param_scheduler = None
+    config.default_hooks.checkpoint = None
+    runner = Runner.from_cfg(config)
+    times = []
+    hook = runner.train_loop  # built here, so that the first epoch's start is not timed
+    step = hook.run_iter
+
+    def timed(batch):
+        start = time.perf_counter()
+        step(batch)
+        times.append(time.perf_counter() - start)
+
+    hook.run_iter = timed
+    runner.train()
+    return float(np.median(times[4:]))
+
+
+def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> list[dict]:
+    """Mean and spread of every row, and its paired difference to the baseline.
+
+    Args:
+        results (list[dict]): Of :func:`train`.
+        baseline (str | None): A row.
+        metrics (list[str]): Names of metrics, in 0..1.
+
+    Returns:
+        list[dict]: For each row ``row``, ``seeds``, ``minutes``, and for each metric ``mean``,
+        ``std`` (of a sample; None with one seed), ``difference`` (the mean over the seeds that
+        both have) and ``low``, ``high``: its 95 % confidence interval by Student's t for paired
+        samples, None with fewer than two pairs.
+    """
+    by_row: dict[str, dict[int, dict]] = {}
+    for result in results:
+        by_row.setdefault(result['row'], {})[result['seed']] = result
+    summaries = []
+    for row, runs in by_row.items():
+        summary = dict(
+            row=row, seeds=len(runs), minutes=float(np.mean([r['minutes'] for r in runs.values()]))
+        )
+        for metric in metrics:
+            values = [run['metrics'].get(metric, math.nan) for run in runs.values()]
+            numbers = dict(
+                mean=float(np.mean(values)),
+                std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                difference=None,
+                low=None,
+                high=None,
+            )
+            others = by_row.get(baseline, {})
+            pairs = [seed for seed in runs if seed in others]
+            if row != baseline and pairs:
+                differences = np.array(
+                    [
+                        runs[seed]['metrics'].get(metric, math.nan)
+                        - others[seed]['metrics'].get(metric, math.nan)
+                        for seed in pairs
+                    ]
+                )
+                numbers['difference'] = float(differences.mean())
+                if len(pairs) > 1 and differences.std() > 0:
+                    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+                    numbers['low'], numbers['high'] = float(interval.low), float(interval.high)
+            summary[metric] = numbers
+        summaries.append(summary)
+    return summaries
+
+
+def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) -> str:
+    """The table of :func:`summarize`: the mean and the standard deviation, in points of AP."""
+    head = ['', 'seeds', *metrics]
+    if baseline:
+        head.append(f'{metrics[0]} against {baseline}, 95 % interval')
+    lines = ['| ' + ' | '.join([*head, 'minutes']) + ' |', '|---' * (len(head) + 1) + '|']
+    for summary in summaries:
+        cells = [summary['row'], str(summary['seeds'])]
+        for metric in metrics:
+            numbers = summary[metric]
+            spread = '' if numbers['std'] is None else f' ± {100 * numbers["std"]:.1f}'
+            cells.append(f'{100 * numbers["mean"]:.1f}{spread}')
+        if baseline:
+            numbers = summary[metrics[0]]
+            text = ''
+            if numbers['difference'] is not None:
+                text = f'{100 * numbers["difference"]:+.1f}'
+            if numbers['low'] is not None:
+                text += f' ({100 * numbers["low"]:+.1f} to {100 * numbers["high"]:+.1f})'
+            cells.append(text)
+        lines.append('| ' + ' | '.join([*cells, f'{summary["minutes"]:.1f}']) + ' |')
+    return '\n'.join(lines)
+
+
+def write_csv(file: Path, results: list[dict]) -> None:
+    """One line for each run: row, seed, minutes, images, parameters, and AP50 and AP by class."""
+    names = sorted({key for result in results for key in result['metrics'] if '/' not in key})
+    if not names:
+        names = sorted({key for result in results for key in result['metrics']})
+    with open(file.with_name(file.name + '.tmp'), 'w', newline='', encoding='utf-8') as stream:
+        writer = csv.writer(stream, lineterminator='\n')
+        writer.writerow(['row', 'seed', 'minutes', 'images', 'parameters', *names])
+        for result in results:
+            values = [result['metrics'].get(name) for name in names]
+            writer.writerow(
+                [result['row'], result['seed'], f'{result["minutes"]:.2f}']
+                + [result['images'], result['parameters']]
+                + ['' if value is None else f'{value:.4f}' for value in values]
+            )
+    file.with_name(file.name + '.tmp').replace(file)
+
+
+def write_curves(file: Path, results: list[dict], metric: str) -> None:
+    """One line for each evaluation: row, seed, epoch, and the metric of MMEngine's log."""
+    lines = ['row,seed,epoch,value']
+    for result in results:
+        for point in result['curve']:
+            if metric in point:
+                row = '"' + result['row'].replace('"', '""') + '"'
+                lines.append(f'{row},{result["seed"]},{point["epoch"]},{point[metric]:.4f}')
+    _write(file, '\n'.join(lines) + '\n')
+
+
+def read_csv(file: Path) -> list[dict]:
+    """What :func:`write_csv` wrote, as results without curves.
+
+    Raises:
+        ValueError: If a column is missing or a number is none.
+    """
+    results = []
+    with open(file, newline='', encoding='utf-8') as stream:
+        for number, line in enumerate(csv.DictReader(stream), 2):
+            try:
+                result = dict(
+                    row=line.pop('row'),
+                    seed=int(line.pop('seed')),
+                    minutes=float(line.pop('minutes')),
+                    images=int(line.pop('images')),
+                    parameters=int(line.pop('parameters')),
+                    curve=[],
+                )
+                result['metrics'] = {name: float(value) for name, value in line.items() if value}
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f'{file}, line {number}: {error!r}') from error
+            results.append(result)
+    return results

@@ -1,0 +1,75 @@
+"""The picture of a study: every row with its seeds, and the learning curves."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from .study import summarize
+
+
+def read_curves(file: Path) -> dict[str, dict[int, list[tuple[int, float]]]]:
+    """``(epoch, value)`` by row and seed, as ``write_curves`` wrote them."""
+    curves: dict = {}
+    with open(file, newline='', encoding='utf-8') as stream:
+        for line in csv.DictReader(stream):
+            points = curves.setdefault(line['row'], {}).setdefault(int(line['seed']), [])
+            points.append((int(line['epoch']), float(line['value'])))
+    return curves
+
+
+def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[str]):
+    """Means with their standard deviation and the single seeds; and the learning curves.
+
+    Args:
+        results (list[dict]): Of ``study.train`` or ``study.read_csv``.
+        curves (dict): Of :func:`read_curves`.
+        baseline (str | None): A row, drawn as a line.
+        metrics (list[str]): Up to three to show side by side.
+
+    Returns:
+        matplotlib.figure.Figure: To be saved.
+    """
+    from matplotlib.figure import Figure
+
+    summaries = summarize(results, baseline, metrics)
+    names = [summary['row'] for summary in summaries]
+    panels = len(metrics) + bool(curves)
+    figure = Figure(figsize=(4.5 * panels + 1, max(3.5, 0.38 * len(names) + 1.2)))
+    figure.set_layout_engine('constrained')
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    colors = [f'C{index % 10}' for index in range(len(names))]
+    for axis, metric in zip(axes, metrics):
+        for position, (summary, color) in enumerate(zip(summaries, colors)):
+            values = [
+                100 * result['metrics'].get(metric, np.nan)
+                for result in results
+                if result['row'] == summary['row']
+            ]
+            axis.plot(values, [position] * len(values), 'o', color=color, alpha=0.4, markersize=5)
+            spread = 100 * (summary[metric]['std'] or 0)
+            axis.errorbar(
+                100 * summary[metric]['mean'],
+                position,
+                xerr=spread,
+                fmt='D',
+                color=color,
+                capsize=3,
+            )
+            if summary['row'] == baseline:
+                axis.axvline(100 * summary[metric]['mean'], color='grey', ls=':')
+        axis.set_yticks(range(len(names)), names if axis is axes[0] else [''] * len(names))
+        axis.invert_yaxis()
+        axis.set(title=metric, xlabel='points; mean, standard deviation, single seeds')
+        axis.grid(axis='x', alpha=0.3)
+    if curves:
+        for name, color in zip(names, colors):
+            for number, points in enumerate(curves.get(name, {}).values()):
+                epochs, values = zip(*points)
+                label = name if number == 0 else None
+                axes[-1].plot(epochs, 100 * np.array(values), color=color, alpha=0.6, label=label)
+        axes[-1].set(title='AP50 during training', xlabel='epoch')
+        axes[-1].grid(alpha=0.3)
+        if len(names) <= 12:
+            axes[-1].legend(fontsize=7)
+    return figure

@@ -1,0 +1,51 @@
+# Which loss, on blood cells: `train` to `val`. `python tools/study.py studies/bccd_losses.py`
+config = '../configs/study/bccd.py'
+seeds = [0, 1, 2]
+baseline = 'cross entropy'
+
+# Everything but the loss is that of the focal configs: the prior, the division by the positives.
+_cross_entropy = dict(gamma=0.0, alpha=None, loss_weight=1.0)
+# Objectness that descends as Darknet does: no prior, sums over the batch, targets are IoUs.
+_darknet = dict(
+    object_scale=5.0, rescore=True, normalizer='batch', prior_prob=None, coord_prefill=12800
+)
+_joint = dict(_delete_=True, type='BalancedFocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25)
+
+
+def _head(**changes):
+    return dict(model=dict(bbox_head=changes))
+
+
+rows = {
+    'cross entropy': _head(loss_obj=_cross_entropy),
+    'squared (Darknet master)': _head(
+        loss_obj=dict(_delete_=True, type='MSELoss', loss_weight=0.5),
+        loss_xy=dict(_delete_=True, type='MSELoss', loss_weight=0.5),
+        **_darknet,
+    ),
+    'logistic (Darknet today)': _head(
+        loss_obj=dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=True), **_darknet
+    ),
+    'balanced cross entropy': _head(loss_obj=dict(gamma=0.0, alpha=0.75, loss_weight=1.5)),
+    'focal': _head(),
+    'focal, class too': _head(
+        loss_cls=dict(
+            _delete_=True, type='BalancedFocalLoss', use_sigmoid=False, gamma=2.0, alpha=None
+        )
+    ),
+    'joint focal': _head(loss_obj=None, loss_cls=dict(**_joint, loss_weight=4.0)),
+    # tools/imbalance_report.py configs/study/bccd.py
+    'joint focal, alpha by class': _head(
+        loss_obj=None, loss_cls=dict(**{**_joint, 'alpha': [0.09, 0.31, 0.31]}, loss_weight=4.0)
+    ),
+    'automated': _head(
+        loss_obj=dict(_delete_=True, type='AutomatedFocalLoss', alpha=0.25, loss_weight=4.0)
+    ),
+    'joint equalized': _head(
+        loss_obj=None,
+        loss_cls=dict(
+            _delete_=True, type='EqualizedFocalLoss', num_classes=3, alpha=0.25, loss_weight=4.0
+        ),
+    ),
+    'focal, quality targets': _head(rescore=True),
+}

@@ -1,0 +1,176 @@
+"""Trains configs x seeds x overrides with the same budget, and tells which differences are real.
+
+python tools/study.py studies/bccd_losses.py                 run what is missing, then report
+python tools/study.py studies/bccd_losses.py --rows 'cross entropy' 'focal' --jobs 2
+python tools/study.py studies/bccd_losses.py --report        only report what there is
+
+A study file says what to compare: see mmdet_yolo2fl/study.py and the files in studies/. Every run
+has a folder of its own under work_dirs/study/<name>; started again, the study goes on where it
+stopped. After every run the tables are written anew: <name>.csv (a line for each run),
+<name>_curves.csv, <name>.md (mean, standard deviation, paired difference to the baseline with its
+interval) and <name>.png.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from queue import Queue
+
+import torch
+from mmengine.config import DictAction
+
+from mmdet_yolo2fl.study import (
+    load_study,
+    markdown,
+    read_csv,
+    summarize,
+    train,
+    write_csv,
+    write_curves,
+)
+from mmdet_yolo2fl.study_figure import draw, read_curves
+
+
+def parse_args(args=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('study', type=Path, help='study file')
+    parser.add_argument('--rows', nargs='+', metavar='ROW', help='only these rows')
+    parser.add_argument('--seeds', nargs='+', type=int, metavar='SEED', help='only these seeds')
+    parser.add_argument(
+        '--jobs', type=int, help='runs at once (default: one for each GPU; on a CPU one)'
+    )
+    parser.add_argument('--out', type=Path, help='folder of the runs')
+    parser.add_argument(
+        '--tables', type=Path, help='folder of the tables (default: that of the runs)'
+    )
+    parser.add_argument(
+        '--metrics',
+        nargs='+',
+        default=['AP50', 'AP'],
+        help="columns of the report, such as 'AP50 Platelets' (default: AP50 AP)",
+    )
+    parser.add_argument('--curve', default='coco/bbox_mAP_50', help='metric of the curves')
+    parser.add_argument('--report', action='store_true', help='train nothing')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    parser.add_argument('--worker', nargs=2, metavar=('ROW', 'SEED'), help=argparse.SUPPRESS)
+    args = parser.parse_args(args)
+    if not args.study.is_file():
+        parser.error(f'{args.study}: there is no such study file')
+    if args.jobs is None:
+        args.jobs = max(1, torch.cuda.device_count())
+    if args.jobs < 1:
+        parser.error('--jobs must be at least 1')
+    args.out = args.out or Path('work_dirs', 'study', args.study.stem)
+    args.tables = args.tables or args.out
+    try:
+        args.loaded = load_study(args.study, args.out, args.cfg_options)
+    except Exception as error:  # a study is a program, and may fail like any other
+        parser.error(str(error))
+    known = {run.row for run in args.loaded.runs}
+    wrong = set(args.rows or ()) - known
+    if wrong:
+        parser.error(f'--rows: {args.study} has no {sorted(wrong)}; it has {sorted(known)}')
+    return args
+
+
+def report(args):
+    """Write the tables and the picture of all runs that are complete."""
+    results = [result for run in args.loaded.runs if (result := run.result)]
+    if not results:
+        return 'Nothing is complete yet.'
+    args.tables.mkdir(parents=True, exist_ok=True)
+    name, baseline = args.loaded.name, args.loaded.baseline
+    order = list(dict.fromkeys(run.row for run in args.loaded.runs))
+    results.sort(key=lambda result: (order.index(result['row']), result['seed']))
+    table, curves = args.tables / f'{name}.csv', args.tables / f'{name}_curves.csv'
+    write_csv(table, results)
+    write_curves(curves, results, args.curve)
+    # As a reader of the tables would: everything below comes from them.
+    results = read_csv(table)
+    text = markdown(summarize(results, baseline, args.metrics), baseline, args.metrics)
+    (args.tables / f'{name}.md').write_text(text + '\n', encoding='utf-8')
+    unfinished = args.tables / f'{name}.png.tmp'
+    draw(results, read_curves(curves), baseline, args.metrics).savefig(
+        unfinished, dpi=80, format='png'
+    )
+    unfinished.replace(args.tables / f'{name}.png')
+    return text
+
+
+def run_all(args, runs):
+    """Run them in processes of their own, several at once; those that failed, by name."""
+    gpus = Queue()
+    for number in range(args.jobs):
+        gpus.put(number)
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    lock, failed, started = threading.Lock(), {}, time.monotonic()
+
+    def work(run):
+        slot = gpus.get()
+        env = dict(os.environ, OMP_NUM_THREADS=os.environ.get('OMP_NUM_THREADS', str(threads)))
+        if torch.cuda.is_available():
+            env['CUDA_VISIBLE_DEVICES'] = str(slot % torch.cuda.device_count())
+        run.folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, __file__, str(args.study), '--out', str(args.out)]
+        command += ['--worker', run.row, str(run.seed)]
+        if args.cfg_options:
+            command += ['--cfg-options', *args.raw_options]
+        with open(run.folder / 'log.txt', 'a', encoding='utf-8') as log:
+            code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env).returncode
+        gpus.put(slot)
+        return run, code
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        futures = [pool.submit(work, run) for run in runs]
+        for number, future in enumerate(as_completed(futures), 1):
+            run, code = future.result()
+            with lock:
+                minutes = (time.monotonic() - started) / 60
+                left = minutes / number * (len(runs) - number)
+                what = f'{run.row}, seed {run.seed}'
+                if code or not run.result:
+                    failed[what] = run.folder / 'log.txt'
+                    outcome = f'FAILED, see {run.folder / "log.txt"}'
+                else:
+                    metrics = run.result['metrics']
+                    shown = {key: metrics[key] for key in args.metrics if key in metrics}
+                    outcome = ', '.join(f'{key} {value:.3f}' for key, value in shown.items())
+                print(f'[{number}/{len(runs)}, {left:.0f} min left] {what}: {outcome}', flush=True)
+                report(args)
+    return failed
+
+
+def main(args=None):
+    raw = list(sys.argv[1:] if args is None else args)
+    args = parse_args(raw)
+    if args.worker:
+        row, seed = args.worker
+        (run,) = (r for r in args.loaded.runs if (r.row, str(r.seed)) == (row, seed))
+        train(run)
+        return
+    args.raw_options = []
+    if args.cfg_options:
+        rest = raw[raw.index('--cfg-options') + 1 :]
+        args.raw_options = [value for value in rest if '=' in value and not value.startswith('--')]
+    chosen = [
+        run
+        for run in args.loaded.runs
+        if (not args.rows or run.row in args.rows) and (not args.seeds or run.seed in args.seeds)
+    ]
+    missing = [] if args.report else [run for run in chosen if not run.result]
+    print(f'{len(chosen)} runs, {len(missing)} of them to train, {args.jobs} at once', flush=True)
+    failed = run_all(args, missing)
+    print(f'\n{report(args)}\n\nTables and picture: {args.tables}')
+    if failed:
+        sys.exit(f'{len(failed)} runs failed: {failed}')
+
+
+if __name__ == '__main__':
+    main()
