@@ -34,8 +34,8 @@ val_dataloader = dict(
     num_workers=1, dataset=dict(ann_file='ImageSets/Main/val.txt', pipeline=test_pipeline)
 )
 test_dataloader = val_dataloader
-max_epochs = 60
-train_cfg = dict(max_epochs=max_epochs, val_interval=15)
+max_epochs = 30
+train_cfg = dict(max_epochs=max_epochs, val_interval=10)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(
@@ -51,4 +51,4 @@ param_scheduler = [
 optim_wrapper = dict(optimizer=dict(lr=0.002))
 val_evaluator = dict(_delete_=True, type='CocoMetric', metric='bbox', classwise=True)
 test_evaluator = val_evaluator
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=1, interval=15, save_best=None))
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=1, interval=10, save_best=None))

@@ -7,7 +7,8 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.0005, weight_decay=0.05),
-    paramwise_cfg=dict(bias_decay_mult=0.0, norm_decay_mult=0.0),
+    # RTMDet shares convolutions between its levels.
+    paramwise_cfg=dict(bias_decay_mult=0.0, norm_decay_mult=0.0, bypass_duplicate=True),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
 param_scheduler = [

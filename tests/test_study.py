@@ -1,0 +1,164 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from scipy import stats
+
+from mmdet_yolo2fl.study import (
+    learning_curve,
+    load_study,
+    markdown,
+    read_csv,
+    summarize,
+    with_epochs,
+    write_csv,
+    write_curves,
+)
+from mmdet_yolo2fl.study_figure import draw, read_curves
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / 'configs/yolov2_fl.py'
+
+
+def write_study(folder, **changes):
+    content = dict(
+        config=str(BASE),
+        seeds=[0, 1],
+        baseline='plain',
+        rows=dict(plain=dict(model=dict(bbox_head=dict(prior_prob=0.1))), focal={}),
+    )
+    content |= changes
+    file = folder / 'trial.py'
+    file.write_text('\n'.join(f'{key} = {value!r}' for key, value in content.items()))
+    return file
+
+
+def result(row, seed, ap50, ap=0.1, minutes=2.0):
+    curve = [dict(epoch=1, **{'coco/bbox_mAP_50': ap50 / 2}), dict(epoch=2)]
+    return dict(
+        row=row,
+        seed=seed,
+        metrics={'AP50': ap50, 'AP': ap, 'AP50 car': ap50, 'coco/bbox_mAP': ap},
+        curve=curve,
+        minutes=minutes,
+        images=100,
+        parameters=7,
+    )
+
+
+def test_runs_by_seed_with_their_changes(tmp_path):
+    study = load_study(write_study(tmp_path), tmp_path / 'out', {'max_epochs': 1})
+    names = [(run.row, run.seed) for run in study.runs]
+    assert names == [('plain', 0), ('focal', 0), ('plain', 1), ('focal', 1)]
+    plain, focal, other_seed, _ = study.runs
+    assert plain.config.model.bbox_head.prior_prob == 0.1
+    assert focal.config.model.bbox_head.get('prior_prob', 0.01) == 0.01
+    assert plain.config.randomness.seed == 0 and other_seed.config.randomness.seed == 1
+    assert plain.folder == tmp_path / 'out/plain/seed_0'
+    assert len({run.hash for run in study.runs}) == 4
+    # Moved to another folder, a run stays what it was.
+    moved = load_study(write_study(tmp_path), tmp_path / 'elsewhere', {'max_epochs': 1})
+    assert [run.hash for run in moved.runs] == [run.hash for run in study.runs]
+
+
+def test_a_result_counts_for_its_own_config_only(tmp_path):
+    run = load_study(write_study(tmp_path), tmp_path / 'out').runs[0]
+    assert run.result is None
+    run.folder.mkdir(parents=True)
+    (run.folder / 'result.json').write_text(json.dumps(dict(config_hash=run.hash)))
+    assert run.result == dict(config_hash=run.hash)
+    changed = write_study(tmp_path, budget=dict(images=10))
+    assert load_study(changed, tmp_path / 'out').runs[0].result is None
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(rows={}), 'rows'),
+        (dict(baseline='none'), "baseline 'none'"),
+        (dict(budget=dict(hours=1)), 'budget'),
+        (dict(repeats=3), "unknown.*'repeats'"),
+        (dict(config='nowhere.py'), "row 'plain' has no config file.*nowhere.py"),
+        (dict(config=None), "neither the study nor the row 'plain'"),
+    ],
+)
+def test_bad_studies(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_study(write_study(tmp_path, **changes), tmp_path)
+
+
+def test_mean_spread_and_paired_interval():
+    results = [result('plain', s, v) for s, v in enumerate((0.50, 0.56, 0.53))]
+    results += [result('focal', s, v) for s, v in enumerate((0.53, 0.57, 0.57))]
+    results += [result('other', 0, 0.4)]
+    plain, focal, other = summarize(results, 'plain', ['AP50', 'AP'])
+    assert plain['AP50']['mean'] == pytest.approx(0.53) and plain['AP50']['difference'] is None
+    assert plain['AP50']['std'] == pytest.approx(0.03)
+    differences = np.array([0.03, 0.01, 0.04])
+    # Student's t with two degrees of freedom: 4.3027 standard errors
+    half = 4.302653 * differences.std(ddof=1) / math.sqrt(3)
+    numbers = focal['AP50']
+    assert numbers['difference'] == pytest.approx(differences.mean())
+    assert numbers['low'] == pytest.approx(differences.mean() - half, rel=1e-5)
+    assert numbers['high'] == pytest.approx(differences.mean() + half, rel=1e-5)
+    assert stats.t.ppf(0.975, 2) == pytest.approx(4.302653, rel=1e-6)
+    assert other['AP50']['std'] is None and other['AP50']['low'] is None
+    assert other['AP50']['difference'] == pytest.approx(-0.1)
+    text = markdown([plain, focal, other], 'plain', ['AP50', 'AP'])
+    assert '| plain | 3 | 53.0 ± 3.0 | 10.0 ± 0.0 |  | 2.0 |' in text
+    assert '| other | 1 | 40.0 | 10.0 | -10.0 | 2.0 |' in text
+
+
+def test_tables_survive_and_are_drawn(tmp_path):
+    results = [result('a "b", c', 0, 0.5), result('d', 0, 0.25), result('d', 1, 0.35)]
+    write_csv(tmp_path / 't.csv', results)
+    write_curves(tmp_path / 'c.csv', results, 'coco/bbox_mAP_50')
+    read = read_csv(tmp_path / 't.csv')
+    assert [r['row'] for r in read] == [r['row'] for r in results]
+    assert read[2]['metrics'] == {'AP': 0.1, 'AP50': 0.35, 'AP50 car': 0.35}
+    curves = read_curves(tmp_path / 'c.csv')
+    assert curves == {'a "b", c': {0: [(1, 0.25)]}, 'd': {0: [(1, 0.125)], 1: [(1, 0.175)]}}
+    figure = draw(read, curves, 'd', ['AP50', 'AP'])
+    assert len(figure.axes) == 3
+    (tmp_path / 't.csv').write_text('row,seed,minutes,images,parameters\nx,one,1,1,1\n')
+    with pytest.raises(ValueError, match='t.csv, line 2'):
+        read_csv(tmp_path / 't.csv')
+
+
+def test_schedule_moves_with_the_epochs():
+    config = Config(
+        dict(
+            train_cfg=dict(max_epochs=80, val_interval=10),
+            param_scheduler=[
+                dict(type='LinearLR', by_epoch=False, end=100),
+                dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=80, T_max=80),
+                dict(type='MultiStepLR', by_epoch=True, milestones=[40, 60], end=80),
+            ],
+        )
+    )
+    config = with_epochs(config, 20)
+    assert config.train_cfg == dict(max_epochs=20, val_interval=2)
+    warm_up, cosine, steps = config.param_scheduler
+    assert warm_up.end == 100 and cosine.T_max == cosine.end == 20
+    assert steps.milestones == [10, 15] and steps.end == 20
+
+
+def test_curve_keeps_the_latest_of_each_epoch(tmp_path):
+    for name, value in (('1', 0.1), ('2', 0.2)):
+        file = tmp_path / name / 'vis_data/scalars.json'
+        file.parent.mkdir(parents=True)
+        rows = [dict(loss=1, step=5), {'focal/x/gamma': 2, 'step': 50}]
+        rows += [{'coco/bbox_mAP': value, 'step': 1}, {'coco/bbox_mAP': 3 * value, 'step': 2}]
+        file.write_text('\n'.join(json.dumps(row) for row in rows))
+    found = learning_curve(tmp_path)
+    assert [point['epoch'] for point in found] == [1, 2]
+    assert found[1]['coco/bbox_mAP'] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize('file', sorted((ROOT / 'studies').glob('*.py')), ids=lambda f: f.stem)
+def test_studies_here_load(file, tmp_path):
+    study = load_study(file, tmp_path)
+    assert len(study.runs) > 3 and len({run.hash for run in study.runs}) == len(study.runs)

@@ -1,0 +1,92 @@
+import csv
+import json
+
+import pytest
+
+from tests.tools.conftest import ROOT
+
+STUDY = """
+config = '{root}/configs/yolov2_fl.py'
+seeds = [0]
+baseline = 'plain'
+_common = dict(
+    # Boxes from the start: without any, MMDetection's metric reports nothing.
+    model=dict(bbox_head=dict(prior_prob=0.5)),
+    train_dataloader=dict(
+        batch_size=2,
+        num_workers=0,
+        persistent_workers=False,
+        dataset=dict(num_images=4, image_size=(96, 64)),
+    ),
+    val_dataloader=dict(
+        num_workers=0,
+        persistent_workers=False,
+        dataset=dict(num_images=2, image_size=(96, 64)),
+    ),
+    optim_wrapper=dict(type='OptimWrapper'),
+    train_cfg=dict(max_epochs=2, val_interval=1),
+    custom_hooks=[],
+)
+rows = dict(
+    plain=dict(_common, model=dict(bbox_head=dict(prior_prob=0.5, loss_obj=dict(gamma=0.0)))),
+    focal=_common,
+)
+budget = {budget}
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMDET_YOLO2FL_DATA', str(tmp_path / 'cache'))
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    monkeypatch.chdir(tmp_path)
+
+    def write(budget=None):
+        file = tmp_path / 'trial.py'
+        file.write_text(STUDY.format(root=ROOT, budget=budget))
+        return str(file)
+
+    return write
+
+
+def test_trains_reports_and_does_not_repeat(tool, study, tmp_path, capsys):
+    main, out = tool('study'), tmp_path / 'work_dirs/study/trial'
+    main([study(), '--jobs', '2'])
+    printed = capsys.readouterr().out
+    assert '2 runs, 2 of them to train, 2 at once' in printed
+    rows = list(csv.DictReader((out / 'trial.csv').open()))
+    assert [row['row'] for row in rows] == ['plain', 'focal']
+    assert all(row['images'] == '8' and 0 <= float(row['AP50 car']) <= 1 for row in rows)
+    assert '| focal | 1 |' in (out / 'trial.md').read_text()
+    assert (out / 'trial.png').stat().st_size > 10_000
+    result = json.loads((out / 'focal/seed_0/result.json').read_text())
+    assert [point['epoch'] for point in result['curve']] == [1, 2]
+    stamp = (out / 'focal/seed_0/result.json').stat().st_mtime_ns
+    main([study()])
+    assert '2 runs, 0 of them to train' in capsys.readouterr().out
+    assert (out / 'focal/seed_0/result.json').stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize('budget', [dict(images=12), dict(minutes=0.0001)])
+def test_budget(tool, study, tmp_path, budget):
+    main = tool('study')
+    main([study(budget), '--worker', 'focal', '0'])
+    folder = tmp_path / 'work_dirs/study/trial/focal/seed_0'
+    result = json.loads((folder / 'result.json').read_text())
+    assert result['images'] == (12 if 'images' in budget else 4)
+
+
+def test_a_failed_run_is_named_and_the_others_go_on(tool, study, tmp_path, capsys):
+    main = tool('study')
+    with pytest.raises(SystemExit) as stop:
+        main([study(), '--cfg-options', 'model.bbox_head.normalizer=none_such'])
+    assert '2 runs failed' in str(stop.value) and 'log.txt' in str(stop.value)
+    log = (tmp_path / 'work_dirs/study/trial/focal/seed_0/log.txt').read_text()
+    assert 'none_such' in log
+
+
+def test_usage_errors(tool, refused, study, tmp_path):
+    main = tool('study')
+    assert 'no such study' in refused(main, tmp_path / 'none.py')
+    assert 'it has' in refused(main, study(), '--rows', 'x')
+    assert '--jobs' in refused(main, study(), '--jobs', '0')
