@@ -10,17 +10,15 @@ autograd in float64.
 """
 
 import argparse
-import platform
 import statistics
-import time
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.losses import FocalLoss
 from mmdet.models.losses.focal_loss import py_sigmoid_focal_loss
 from mmengine.utils import track_iter_progress
-from torch.profiler import ProfilerActivity, profile
 
+from mmdet_yolo2fl.measure import clock, machine, peak_memory
 from mmdet_yolo2fl.models.losses import BalancedFocalLoss, balanced_focal_loss
 
 GAMMA, ALPHA = 2.0, 0.25
@@ -102,37 +100,6 @@ def step(function, logits, labels):
     return logits.grad
 
 
-def synchronize(device):
-    if 'cuda' in device:
-        torch.cuda.synchronize()
-
-
-def clock(device, function, *args):
-    """Milliseconds of one call."""
-    synchronize(device)
-    start = time.perf_counter()
-    function(*args)
-    synchronize(device)
-    return 1000 * (time.perf_counter() - start)
-
-
-def peak_memory(device, function, *args):
-    """Bytes at the peak beyond what was there before."""
-    if 'cuda' in device:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function(*args)
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        function(*args)
-    now = largest = 0
-    for event in recorded.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            now += event.nbytes()
-            largest = max(largest, now)
-    return largest
-
-
 def copy_bandwidth(device, repeat):
     """Bytes a millisecond of a large copy, reads and writes counted."""
     source = torch.ones(1 << 26, device=device)
@@ -178,10 +145,7 @@ def measure(args, name):
 
 def main(args=None):
     args = parse_args(args)
-    machine = f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
-    if 'cuda' in args.device:
-        machine = torch.cuda.get_device_name()
-    print(f'{machine}, PyTorch {torch.__version__}')
+    print(machine(args.device))
     print(f'{args.images} images x {args.anchors} anchors x {args.classes} classes')
     for name in args.dtypes:
         rows, floor = measure(args, name)

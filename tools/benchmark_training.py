@@ -5,9 +5,7 @@ alike: read the ratios. Prints two Markdown tables.
 """
 
 import argparse
-import platform
 import statistics
-import time
 from pathlib import Path
 
 import torch
@@ -17,9 +15,8 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
-from mmengine.utils import track_iter_progress
 
-import mmdet_yolo2fl  # noqa: F401
+from mmdet_yolo2fl.measure import alternate, machine
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 ANCHORS = [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053)]
@@ -89,27 +86,6 @@ def heads(args):
 def total_loss(losses):
     terms = [value for key, value in losses.items() if 'loss' in key]
     return sum(sum(term) if isinstance(term, (list, tuple)) else term for term in terms)
-
-
-def clock(device, function):
-    if 'cuda' in str(device):
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    function()
-    if 'cuda' in str(device):
-        torch.cuda.synchronize()
-    return 1000 * (time.perf_counter() - start)
-
-
-def alternate(functions, device, repeat, warm_up):
-    """Milliseconds of each function: ``repeat`` times in turn, after ``warm_up`` rounds."""
-    times = {name: [] for name in functions}
-    for number in track_iter_progress(range(repeat + warm_up)):
-        for name, function in functions.items():
-            milliseconds = clock(device, function)
-            if number >= warm_up:
-                times[name].append(milliseconds)
-    return times
 
 
 def print_table(title, times, reference):
@@ -186,16 +162,10 @@ def main(args=None):
     args = parse_args(args)
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    machine = torch.cuda.get_device_name() if 'cuda' in args.device else cpu_name()
-    print(f'{machine}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}')
+    print(machine(args.device))
     benchmark_heads(args)
     if args.step_repeat:
         benchmark_steps(args)
-
-
-def cpu_name():
-    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
-    return capabilities.get('cpu_name', platform.processor() or platform.machine())
 
 
 if __name__ == '__main__':

@@ -1,0 +1,67 @@
+"""Time and memory of functions, side by side."""
+
+import platform
+import time
+from collections.abc import Callable
+
+import torch
+from mmengine.utils import track_iter_progress
+from torch.profiler import ProfilerActivity, profile
+
+
+def synchronize(device: str) -> None:
+    """Wait for a GPU."""
+    if 'cuda' in str(device):
+        torch.cuda.synchronize()
+
+
+def clock(device: str, function: Callable, *args) -> float:
+    """Milliseconds of one call."""
+    synchronize(device)
+    start = time.perf_counter()
+    function(*args)
+    synchronize(device)
+    return 1000 * (time.perf_counter() - start)
+
+
+def alternate(
+    functions: dict[str, Callable], device: str, repeat: int, warm_up: int = 2
+) -> dict[str, list[float]]:
+    """Milliseconds of each function: ``repeat`` times in turn, after ``warm_up`` rounds.
+
+    In turn, so that a busy machine slows all alike: read the ratios.
+    """
+    times = {name: [] for name in functions}
+    for number in track_iter_progress(range(repeat + warm_up)):
+        for name, function in functions.items():
+            milliseconds = clock(device, function)
+            if number >= warm_up:
+                times[name].append(milliseconds)
+    return times
+
+
+def peak_memory(device: str, function: Callable, *args) -> int:
+    """Bytes at the peak beyond what was there before."""
+    if 'cuda' in str(device):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function(*args)
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        function(*args)
+    now = largest = 0
+    for event in recorded.profiler.kineto_results.events():
+        if event.name() == '[memory]':
+            now += event.nbytes()
+            largest = max(largest, now)
+    return largest
+
+
+def machine(device: str) -> str:
+    """Processor, threads and PyTorch, in words."""
+    if 'cuda' in str(device):
+        name = torch.cuda.get_device_name()
+    else:
+        capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
+        name = capabilities.get('cpu_name', platform.processor() or platform.machine())
+    return f'{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}'

@@ -1,0 +1,72 @@
+import csv
+
+import pytest
+
+from tests.tools.conftest import ROOT
+
+CONFIG = """
+_base_ = ['{root}/configs/{base}.py']
+model = dict(
+    backbone=dict(widen_factor=0.125),
+    neck=dict(in_channels=(64, 128), out_channels=32, passthrough_channels=8),
+    bbox_head=dict(in_channels=64, feat_channels=32, **{head}),
+)
+"""
+
+
+def write(tmp_path, name, base='yolov2_fl', **head):
+    file = tmp_path / f'{name}.py'
+    file.write_text(CONFIG.format(root=ROOT, base=base, head=head))
+    return str(file)
+
+
+def run(tool, tmp_path, *args):
+    out = tmp_path / 'out'
+    tool('benchmark')(
+        [*args, '--size', '96', '64', '--batch', '2', '--repeat', '1', '--out', str(out)]
+    )
+    return out, list(csv.DictReader((out / 'benchmark.csv').open()))
+
+
+def test_table_of_two_configs(tool, tmp_path):
+    files = [write(tmp_path, 'focal'), write(tmp_path, 'squared', 'yolov2')]
+    out, rows = run(tool, tmp_path, *files, '--modes', 'float32', 'amp, channels_last')
+    names = [(row['config'], row['mode']) for row in rows]
+    modes = ('float32', 'amp, channels_last')
+    assert names == [(name, mode) for name in ('focal', 'squared') for mode in modes]
+    for row in rows:
+        for key in ('network_ms', 'prediction_ms', 'images_s', 'step_ms', 'memory_mb', 'gflops'):
+            assert float(row[key]) > 0, key
+        assert 0 < float(row['loss_share']) < 1
+    # The losses have no weights.
+    assert len({row['parameters_m'] for row in rows}) == 1
+    assert '| focal | float32 |' in (out / 'benchmark.md').read_text()
+    assert (out / 'benchmark.png').stat().st_size > 10_000
+
+
+def test_one_that_fails_leaves_the_others(tool, tmp_path):
+    files = [write(tmp_path, 'bad', normalizer='none_such'), write(tmp_path, 'good')]
+    with pytest.raises(SystemExit, match='1 failed.*none_such'):
+        run(tool, tmp_path, *files)
+    rows = list(csv.DictReader((tmp_path / 'out/benchmark.csv').open()))
+    assert [row['config'] for row in rows] == ['good']
+    assert 'bad, float32 failed' in (tmp_path / 'out/benchmark.md').read_text()
+
+
+def test_accuracy_from_a_study(tool, tmp_path):
+    table = tmp_path / 'study.csv'
+    table.write_text(
+        'row,seed,minutes,images,parameters,AP50,AP\n'
+        'focal,0,1,1,1,0.5,0.2\nfocal,1,1,1,1,0.7,0.4\nother,0,1,1,1,0.9,0.9\n'
+    )
+    out, rows = run(tool, tmp_path, write(tmp_path, 'focal'), '--study', str(table))
+    assert float(rows[0]['AP50']) == pytest.approx(0.6)
+    assert '| 0.600 | 0.300 |' in (out / 'benchmark.md').read_text()
+
+
+def test_usage_errors(tool, refused, tmp_path):
+    main = tool('benchmark')
+    assert 'no such config' in refused(main, tmp_path / 'none.py')
+    file = write(tmp_path, 'focal')
+    assert '--names: 2 for 1' in refused(main, file, '--names', 'a', 'b')
+    assert '--batch' in refused(main, file, '--batch', '0')

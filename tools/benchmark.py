@@ -1,0 +1,390 @@
+"""Compares detectors: size, speed, memory and, where known, accuracy, side by side in one run.
+
+python tools/benchmark.py configs/yolov2_fl.py configs/anywhere/*.py
+python tools/benchmark.py A.py B.py --checkpoints A.pth B.pth --size 320 256 --modes float32 amp
+
+Any configs of MMDetection's kind. The detectors take turns, so that a busy machine slows all alike:
+read the ratios. For each: parameters, FLOPs (of one forward pass, a multiplication with its
+addition counted once), milliseconds of the network alone and of the whole prediction (pipeline,
+network, boxes) of one image, images a second in batches, milliseconds of a training step, the share
+of it that the head takes for its targets and losses (forward), and the peak of memory in it beyond
+the weights. Checkpoints are evaluated on the config's test set. Writes benchmark.md, benchmark.csv
+and benchmark.png; a detector that fails is named, and the others go on.
+"""
+
+import argparse
+import csv
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from mmcv.transforms import Compose
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.analysis import get_model_complexity_info
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+
+from mmdet_yolo2fl.checkpoints import verify_checkpoint
+from mmdet_yolo2fl.measure import alternate, machine, peak_memory, synchronize
+from mmdet_yolo2fl.study import read_csv
+
+MODES = {
+    'float32': (False, False),
+    'channels_last': (False, True),
+    'amp': (True, False),
+    'amp, channels_last': (True, True),
+}
+COLUMNS = {
+    'config': '',
+    'mode': '',
+    'parameters_m': 'parameters (M)',
+    'gflops': 'GFLOPs',
+    'network_ms': 'network (ms)',
+    'prediction_ms': 'whole prediction (ms)',
+    'images_s': 'images/s',
+    'step_ms': 'training step (ms)',
+    'loss_share': 'of it losses',
+    'memory_mb': 'its memory (MB)',
+    'AP50': 'AP50',
+    'AP': 'AP',
+}
+
+
+def parse_args(args=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('configs', nargs='+', type=Path, help='config files')
+    parser.add_argument('--names', nargs='+', help='of the configs, for the table')
+    parser.add_argument(
+        '--checkpoints', nargs='+', help="one for each config, '-' for none; evaluated"
+    )
+    parser.add_argument(
+        '--study', type=Path, help='table of tools/study.py; accuracy of the rows named as here'
+    )
+    parser.add_argument('--modes', nargs='+', choices=MODES, default=['float32'])
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('WIDTH', 'HEIGHT'),
+        help="of the network's input (default: what each config's test pipeline makes)",
+    )
+    parser.add_argument('--batch', type=int, default=8, help='images a batch (default: 8)')
+    parser.add_argument('--boxes', type=int, default=10, help='boxes an image (default: 10)')
+    parser.add_argument('--repeat', type=int, default=10, help='measurements (default: 10)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='folder')
+    args = parser.parse_args(args)
+    for name in ('names', 'checkpoints'):
+        given = getattr(args, name)
+        if given and len(given) != len(args.configs):
+            parser.error(f'--{name}: {len(given)} for {len(args.configs)} configs')
+    missing = [str(path) for path in args.configs if not path.is_file()]
+    if missing:
+        parser.error(f'there is no such config file: {", ".join(missing)}')
+    if args.study and not args.study.is_file():
+        parser.error(f'{args.study}: there is no such table')
+    if min(args.batch, args.boxes, args.repeat) < 1:
+        parser.error('--batch, --boxes and --repeat must be at least 1')
+    args.names = args.names or [path.stem for path in args.configs]
+    if len(set(args.names)) < len(args.names):
+        args.names = [str(path) for path in args.configs]
+    return args
+
+
+class Contestant:
+    """A detector in one mode, with the functions to be timed.
+
+    Args:
+        path (Path): Its config.
+        mode (str): One of ``MODES``.
+        args (argparse.Namespace): Of the command line.
+    """
+
+    def __init__(self, path, mode, args):
+        cfg = Config.fromfile(path)
+        init_default_scope(cfg.get('default_scope', 'mmdet'))
+        self.args, self.device = args, args.device
+        self.amp, channels_last = MODES[mode]
+        self.pipeline = Compose(array_pipeline(cfg, args.size))
+        # A camera's picture; the pipeline brings it to the size of the network.
+        self.photo = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+        model_cfg = cfg.model.copy()
+        model_cfg.data_preprocessor.batch_augments = None
+        torch.manual_seed(0)
+        self.model = revert_sync_batchnorm(MODELS.build(model_cfg)).to(self.device)
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.single = self.inputs(1)
+        self.batch = self.inputs(args.batch)
+        wrapper = 'YOLOV2AmpOptimWrapper' if self.amp else 'OptimWrapper'
+        self.optimizer = build_optim_wrapper(
+            self.model, dict(type=wrapper, optimizer=dict(type='SGD', lr=1e-9))
+        )
+        self.num_classes = model_cfg.bbox_head.num_classes
+        self.samples = self.truths(args.batch)
+        self.loss_ms = []
+        self.time_losses()
+
+    def inputs(self, number):
+        """Images as the pipeline packs them."""
+        packed = [self.pipeline(dict(img=self.photo, img_id=0)) for _ in range(number)]
+        return {key: [sample[key] for sample in packed] for key in packed[0]}
+
+    def truths(self, number):
+        """Random boxes of a tenth to a half of the image."""
+        height, width = self.single['inputs'][0].shape[-2:]
+        samples = []
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(number):
+            size = torch.tensor([width, height])
+            side = (0.1 + 0.4 * torch.rand(self.args.boxes, 2, generator=generator)) * size
+            corner = torch.rand(self.args.boxes, 2, generator=generator) * (size - side)
+            labels = torch.randint(self.num_classes, (self.args.boxes,), generator=generator)
+            truth = InstanceData(bboxes=torch.cat([corner, corner + side], 1), labels=labels)
+            meta = dict(
+                img_shape=(height, width), ori_shape=(height, width), scale_factor=(1.0, 1.0)
+            )
+            sample = DetDataSample(metainfo=meta, gt_instances=truth)
+            sample.ignored_instances = InstanceData(
+                bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long)
+            )
+            samples.append(sample)
+        return samples
+
+    def time_losses(self):
+        """Note how long the head takes for its targets and losses."""
+        head = self.model.bbox_head
+        original = head.loss_by_feat
+
+        def timed(*args, **kwargs):
+            synchronize(self.device)
+            start = time.perf_counter()
+            losses = original(*args, **kwargs)
+            synchronize(self.device)
+            self.loss_ms.append(1000 * (time.perf_counter() - start))
+            return losses
+
+        head.loss_by_feat = timed
+
+    def autocast(self):
+        kind = torch.device(self.device).type
+        dtype = torch.bfloat16 if kind == 'cpu' else torch.float16
+        return torch.autocast(kind, dtype, enabled=self.amp)
+
+    @torch.no_grad()
+    def network(self):
+        self.model.eval()
+        data = self.model.data_preprocessor(self.single)
+        with self.autocast():
+            self.model(data['inputs'], data['data_samples'], mode='tensor')
+
+    @torch.no_grad()
+    def prediction(self):
+        self.model.eval()
+        with self.autocast():
+            self.model.test_step(self.inputs(1))
+
+    @torch.no_grad()
+    def throughput(self):
+        self.model.eval()
+        with self.autocast():
+            self.model.test_step(self.batch)
+
+    def step(self):
+        self.model.train()
+        samples = [sample.clone() for sample in self.samples]
+        data = dict(inputs=list(self.batch['inputs']), data_samples=samples)
+        self.model.train_step(data, self.optimizer)
+
+    def complexity(self):
+        """Parameters and multiply-adds."""
+        self.model.eval()
+        data = self.model.data_preprocessor(self.single)
+        forward = self.model.forward
+        self.model.forward = partial(forward, data_samples=data['data_samples'])
+        try:
+            found = get_model_complexity_info(
+                self.model, None, inputs=data['inputs'], show_table=False, show_arch=False
+            )
+        finally:
+            self.model.forward = forward
+        return sum(weight.numel() for weight in self.model.parameters()), found['flops']
+
+
+def array_pipeline(cfg, size):
+    """The test pipeline for an image in memory, without truths, to another size if wanted."""
+    steps = []
+    for step in cfg.test_dataloader.dataset.pipeline:
+        step = step.copy()
+        if 'LoadImage' in step.type:
+            step = dict(type='mmdet.LoadImageFromNDArray')
+        elif step.type.endswith('LoadAnnotations'):
+            continue
+        elif size and step.type.endswith('Resize'):
+            step = dict(type='Resize', scale=tuple(size), keep_ratio=False)
+        elif size and step.type.endswith('Pad'):
+            continue
+        elif step.type.endswith('PackDetInputs'):
+            step.meta_keys = ('img_id', 'ori_shape', 'img_shape', 'scale_factor')
+        steps.append(step)
+    return steps
+
+
+def evaluate(path, checkpoint, folder):
+    """AP50 and AP of a checkpoint on the config's test set."""
+    cfg = Config.fromfile(path)
+    cfg.work_dir = str(folder)
+    cfg.load_from = str(verify_checkpoint(checkpoint))
+    metrics = Runner.from_cfg(cfg).test()
+    found = {}
+    for key, value in metrics.items():
+        name = key.split('/')[-1]
+        if name in ('bbox_mAP_50', 'AP50'):
+            found['AP50'] = value
+        elif name in ('bbox_mAP', 'mAP'):
+            found['AP'] = value
+    return found
+
+
+def measure(args):
+    """One row for each detector and mode; what failed, by name."""
+    contestants, rows, failed = {}, {}, {}
+    for path, name in zip(args.configs, args.names):
+        for mode in args.modes:
+            try:
+                contestant = Contestant(path, mode, args)
+                parameters, flops = contestant.complexity()
+                for function in ('network', 'prediction', 'throughput', 'step'):
+                    getattr(contestant, function)()
+            except Exception as error:  # whatever is wrong with it, the others go on
+                failed[f'{name}, {mode}'] = f'{type(error).__name__}: {error}'
+                print(f'{name}, {mode} failed: {failed[f"{name}, {mode}"]}')
+                continue
+            contestants[name, mode] = contestant
+            rows[name, mode] = dict(
+                config=name, mode=mode, parameters_m=parameters / 1e6, gflops=flops / 1e9
+            )
+    for function, column in (
+        ('network', 'network_ms'),
+        ('prediction', 'prediction_ms'),
+        ('throughput', 'images_s'),
+        ('step', 'step_ms'),
+    ):
+        print(f'\nTiming {COLUMNS[column]}')
+        times = alternate(
+            {key: getattr(contestant, function) for key, contestant in contestants.items()},
+            args.device,
+            args.repeat,
+        )
+        for key, values in times.items():
+            median = statistics.median(values)
+            rows[key][column] = 1000 * args.batch / median if column == 'images_s' else median
+    for key, contestant in contestants.items():
+        losses = statistics.median(contestant.loss_ms[-args.repeat :])
+        rows[key]['loss_share'] = losses / rows[key]['step_ms']
+        rows[key]['memory_mb'] = peak_memory(args.device, contestant.step) / 1e6
+    return list(rows.values()), failed
+
+
+def add_accuracy(args, rows):
+    accuracy = {}
+    if args.study:
+        by_row = {}
+        for result in read_csv(args.study):
+            by_row.setdefault(result['row'], []).append(result['metrics'])
+        for row, metrics in by_row.items():
+            accuracy[row] = {
+                key: float(np.mean([m[key] for m in metrics if key in m])) for key in ('AP50', 'AP')
+            }
+    for path, name, checkpoint in zip(args.configs, args.names, args.checkpoints or ()):
+        if checkpoint != '-':
+            with tempfile.TemporaryDirectory() as folder:
+                accuracy[name] = evaluate(path, checkpoint, folder)
+    for row in rows:
+        row.update(accuracy.get(row['config'], {}))
+
+
+def markdown(rows):
+    columns = [key for key in COLUMNS if any(key in row for row in rows)]
+    lines = ['| ' + ' | '.join(COLUMNS[key] for key in columns) + ' |', '|---' * len(columns) + '|']
+    for row in rows:
+        cells = []
+        for key in columns:
+            value = row.get(key, '')
+            if key in ('loss_share', 'AP50', 'AP') and value != '':
+                value = f'{value:.1%}' if key == 'loss_share' else f'{value:.3f}'
+            elif isinstance(value, float):
+                value = f'{value:.1f}' if value < 100 else f'{value:.0f}'
+            cells.append(str(value))
+        lines.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def draw(rows):
+    """AP50 over milliseconds, if accuracies are known; else milliseconds and memory as bars."""
+    labels = [
+        row['config'] + ('' if row['mode'] == 'float32' else f', {row["mode"]}') for row in rows
+    ]
+    known = [row for row in rows if row.get('AP50') is not None]
+    figure = Figure(figsize=(8 if known else 12, max(4, 0.4 * len(rows) + 1)))
+    figure.set_layout_engine('constrained')
+    if known:
+        axis = figure.subplots()
+        for row, label in zip(rows, labels):
+            if row.get('AP50') is not None:
+                axis.plot(row['prediction_ms'], 100 * row['AP50'], 'o', markersize=8)
+                axis.annotate(
+                    label,
+                    (row['prediction_ms'], 100 * row['AP50']),
+                    xytext=(6, 4),
+                    textcoords='offset points',
+                )
+        axis.set(xlabel='whole prediction of an image (ms)', ylabel='AP50', xlim=(0, None))
+        axis.margins(0.15)
+        axis.grid(alpha=0.3)
+        return figure
+    axes = figure.subplots(1, 3)
+    for axis, key in zip(axes, ('prediction_ms', 'step_ms', 'memory_mb')):
+        axis.barh(labels, [row[key] for row in rows], color='tab:blue')
+        axis.invert_yaxis()
+        axis.set(title=COLUMNS[key])
+        if axis is not axes[0]:
+            axis.set_yticklabels([])
+    return figure
+
+
+def main(args=None):
+    args = parse_args(args)
+    where = machine(args.device)
+    print(where)
+    rows, failed = measure(args)
+    if rows:
+        add_accuracy(args, rows)
+        args.out.mkdir(parents=True, exist_ok=True)
+        text = f'{where}; batches of {args.batch}\n\n{markdown(rows)}\n'
+        text += ''.join(f'\n{name} failed: {error}\n' for name, error in failed.items())
+        (args.out / 'benchmark.md').write_text(text, encoding='utf-8')
+        with open(args.out / 'benchmark.csv', 'w', newline='', encoding='utf-8') as stream:
+            writer = csv.DictWriter(stream, list(COLUMNS), lineterminator='\n')
+            writer.writeheader()
+            writer.writerows(rows)
+        draw(rows).savefig(args.out / 'benchmark.png', dpi=90)
+        print(f'\n{text}\nTables and picture: {args.out}')
+    if failed:
+        raise SystemExit(f'{len(failed)} failed: {failed}')
+
+
+if __name__ == '__main__':
+    main()
