@@ -7,6 +7,7 @@ model.bbox_head.loss_cls = dict(type='BalancedFocalLoss', use_sigmoid=True, gamm
 model.bbox_head.num_classes = 4
 model.backbone.init_cfg = None
 model.data_preprocessor.batch_augments = None
-# The neighbours of a process of its own; a single one has plain batch normalization.
+# Synchronized between processes, batch normalization needs several.
 for part in (model.backbone, model.neck, model.bbox_head):
     part.norm_cfg = dict(type='BN')
+del part

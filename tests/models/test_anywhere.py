@@ -16,7 +16,8 @@ from mmdet_yolo2fl.models import BalancedFocalLoss, EqualizedFocalLoss, FocalSSD
 from ..conftest import sample
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / 'configs/anywhere').glob('[a-z]*.py'))
+CONFIGS = sorted((ROOT / 'configs/anywhere').glob('*.py'))
+BASELINES = sorted((ROOT / 'configs/baselines').glob('*.py'))
 SIZE = 160
 
 
@@ -28,7 +29,7 @@ def _scope():
 
 def detector(name, change=None):
     """The detector of a config, with the weights that seed 0 gives."""
-    cfg = Config.fromfile(ROOT / f'configs/anywhere/{name}.py')
+    cfg = Config.fromfile(ROOT / 'configs/anywhere' / f'{name}.py')
     if change is not None:
         change(cfg.model.bbox_head)
     torch.manual_seed(0)
@@ -40,8 +41,9 @@ def detector(name, change=None):
 def losses_of(model):
     torch.manual_seed(1)
     images = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8)
+    last = model.bbox_head.num_classes - 1
     samples = [
-        sample((SIZE, SIZE), [(10, 20, 90, 120), (60, 70, 150, 155)], [0, 3]),
+        sample((SIZE, SIZE), [(10, 20, 90, 120), (60, 70, 150, 155)], [0, last]),
         sample((SIZE, SIZE), [(30, 30, 80, 75)], [2]),
     ]
     data = model.data_preprocessor(dict(inputs=list(images), data_samples=samples), True)
@@ -55,11 +57,11 @@ def _list(value):
     return value if isinstance(value, (list, tuple)) else [value]
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', CONFIGS + BASELINES, ids=lambda path: path.stem)
 def test_config_takes_a_training_step(path):
-    model = detector(path.stem)
+    model = detector(path.with_suffix(''))
     family = [m for m in model.modules() if isinstance(m, BalancedFocalLoss)]
-    assert family
+    assert bool(family) == (path in CONFIGS)
     losses = losses_of(model)
     total = sum(value for name, value in losses.items() if 'loss' in name)
     assert total.isfinite()

@@ -1,0 +1,9 @@
+# RetinaNet with ResNet-50, MMDetection's.
+_base_ = './_base_/bccd.py'
+from mmengine.hub import get_config
+
+model = get_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py').model
+model.bbox_head.num_classes = 3
+model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
+# In place of YOLOv2, not merged into it.
+model._delete_ = True
