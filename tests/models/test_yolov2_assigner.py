@@ -94,6 +94,35 @@ def test_equals_plain_loops(bias_match, seed, counts):
     assert result.num_skipped == 0
 
 
+@pytest.mark.parametrize('count, threshold', [(2, 0.4), (3, 0.2), (5, 0.0)])
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), number=st.integers(1, 6))
+def test_further_anchors_equal_plain_loops(count, threshold, seed, number):
+    g = torch.Generator().manual_seed(seed)
+    raw = torch.randn(1, 2, 2, 3, 4, generator=g, dtype=torch.float64) * 0.5
+    centre = torch.rand(number, 2, generator=g, dtype=torch.float64) * 64
+    half = torch.rand(number, 2, generator=g, dtype=torch.float64) * 50 + 3
+    truths = torch.cat([centre - half, centre + half], 1).tolist()
+    _, result = run(raw, [truths], anchors_per_truth=count, anchor_iou_thr=threshold)
+    # Slot by slot, from the worst choice that fits to the best: the later assignment stays.
+    owner = {}
+    for rank in reversed(range(min(count, 3))):
+        for m, (x1, y1, x2, y2) in enumerate(truths):
+            cell = int((y1 + y2) / 64) * 2 + int((x1 + x2) / 64)
+            shapes = [(0, 0, 32 * w, 32 * h) for w, h in ANCHORS]
+            ious = [oracle.iou((0, 0, x2 - x1, y2 - y1), shape) for shape in shapes]
+            order = sorted(range(3), key=lambda a: -ious[a])
+            if rank == 0 or ious[order[rank]] > threshold:
+                owner[cell * 3 + order[rank]] = m
+    assert result.positive[0].nonzero()[:, 0].tolist() == sorted(owner)
+    assert result.matched.sum() == len(owner)
+    for slot, m in owner.items():
+        assert result.truth[0, slot] % number == m
+    for position in result.matched[0].nonzero()[:, 0].tolist():
+        assert owner[result.slot[0, position].item()] == position % number
+    assert result.num_skipped == 0
+
+
 def test_the_later_truth_owns_the_slot():
     first, last = (10.0, 10.0, 42.0, 42.0), (11.0, 11.0, 43.0, 43.0)
     _, result = run(torch.zeros(1, 2, 2, 3, 4), [[first, (40.0, 40.0, 60.0, 60.0), last]])
@@ -159,7 +188,15 @@ def test_ignored_truths_make_neither_positives_nor_negatives():
     assert (~result.positive & ~result.negative).sum() > 3
 
 
-@pytest.mark.parametrize('kwargs', [dict(ignore_iou_thr=1.5), dict(ignore_iof_thr=-0.1)])
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(ignore_iou_thr=1.5),
+        dict(ignore_iof_thr=-0.1),
+        dict(anchors_per_truth=0),
+        dict(anchor_iou_thr=2.0),
+    ],
+)
 def test_thresholds_out_of_range(kwargs):
     with pytest.raises(ValueError, match=next(iter(kwargs))):
         YOLOV2Assigner(**kwargs)

@@ -611,3 +611,32 @@ def test_training_does_not_wait_for_the_gpu(way):
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert pred.grad.isfinite().all()
+
+
+def test_all_anchors_of_a_cell_learn_one_truth():
+    pred = random_map()
+    truth = [instances([[10, 10, 50, 40]], [3]), instances([], [])]
+    options = dict(loss_obj=FOCAL, coord_area_weight=False, normalizer='none')
+    assigner = dict(type='YOLOV2Assigner', anchors_per_truth=3, anchor_iou_thr=0.0)
+    head = build(**options, train_cfg=dict(assigner=assigner))
+    losses = head.loss_by_feat(pred, truth, metas())
+    assert losses['num_pos'] == 3 and losses['num_skipped'] == 0
+    # Its centre (30, 25) is in the first cell; width 40, height 30.
+    raw = pred.reshape(2, 3, 5 + C, H, W)[0, :, :, 0, 0]
+    wh = cls = 0.0
+    for a, (width, height) in enumerate(ANCHORS):
+        wh += halved_square(raw[a, 2].item(), math.log(40 / 32 / width))
+        wh += halved_square(raw[a, 3].item(), math.log(30 / 32 / height))
+        cls += softmax_ce(raw[a, 5:].tolist(), 3)
+    assert losses['loss_wh'].item() == pytest.approx(wh, rel=1e-5)
+    assert losses['loss_cls'].item() == pytest.approx(cls, rel=1e-5)
+
+
+def test_further_anchors_that_do_not_fit_change_nothing():
+    pred = random_map()
+    assigner = dict(type='YOLOV2Assigner', anchors_per_truth=3, anchor_iou_thr=1.0)
+    several = build(loss_obj=FOCAL, train_cfg=dict(assigner=assigner))
+    one = build(loss_obj=FOCAL)
+    expected = one.loss_by_feat(pred, TRUTHS, metas())
+    for key, value in several.loss_by_feat(pred, TRUTHS, metas()).items():
+        torch.testing.assert_close(value, expected[key])

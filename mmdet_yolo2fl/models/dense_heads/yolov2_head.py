@@ -306,6 +306,9 @@ class YOLOV2Head(BaseDenseHead):
         assigned = self.assigner.assign(
             decoded.detach(), anchors, featmap_size, self.stride, gt_bboxes, gt_mask, *ignored
         )
+        # A truth of several anchors is there as often.
+        copies = assigned.slot.shape[1] // gt_labels.shape[1]
+        gt_bboxes, gt_labels = gt_bboxes.repeat(1, copies, 1), gt_labels.repeat(1, copies)
         num_pos = assigned.matched.sum().to(pred.dtype)
         avg_factor = dict(batch=len(pred), none=1).get(self.normalizer)
         if avg_factor is None:

@@ -10,6 +10,9 @@ from torch import Tensor
 class YOLOV2Assignment(NamedTuple):
     """Who is responsible for what; B images, M padded truths, S = H*W*A slots.
 
+    With K anchors for a truth there are K copies of the truths one after the other, and M stands
+    for K times as many; the last copy has the best anchors.
+
     Attributes:
         slot (Tensor): ``(B, M)`` int64, the slot of each truth, 0..S-1, in the order of
             MMDetection's ``grid_priors``: row, column, anchor. Of no meaning where not ``matched``.
@@ -49,22 +52,41 @@ class YOLOV2Assigner:
             by the predicted widths and heights. Defaults to True.
         ignore_iof_thr (float): A prediction with more than this share of its area inside an
             ignored truth (crowd, difficult) is no negative. Defaults to 0.5.
+        anchors_per_truth (int): How many anchors of its cell may be responsible for a truth: the
+            best, and the next ones if they fit. More than one is not YOLOv2's way (AlexeyAB's
+            fork has it for YOLOv3 as ``iou_thresh``). A slot that is another truth's best choice
+            stays that truth's. Defaults to 1.
+        anchor_iou_thr (float): A further anchor fits above this IoU with the truth, both centred
+            at the origin. Defaults to 0.5.
 
     Raises:
-        ValueError: If a threshold lies outside 0..1.
+        ValueError: If a threshold lies outside 0..1, or ``anchors_per_truth`` is below 1.
     """
 
     def __init__(
-        self, ignore_iou_thr: float = 0.6, bias_match: bool = True, ignore_iof_thr: float = 0.5
+        self,
+        ignore_iou_thr: float = 0.6,
+        bias_match: bool = True,
+        ignore_iof_thr: float = 0.5,
+        anchors_per_truth: int = 1,
+        anchor_iou_thr: float = 0.5,
     ) -> None:
         for name, value in dict(
-            ignore_iou_thr=ignore_iou_thr, ignore_iof_thr=ignore_iof_thr
+            ignore_iou_thr=ignore_iou_thr,
+            ignore_iof_thr=ignore_iof_thr,
+            anchor_iou_thr=anchor_iou_thr,
         ).items():
             if not 0 <= value <= 1:
                 raise ValueError(f'YOLOV2Assigner: {name} must lie in 0..1, got {value}')
         self.ignore_iou_thr = ignore_iou_thr
         self.bias_match = bias_match
+        if anchors_per_truth < 1:
+            raise ValueError(
+                f'YOLOV2Assigner: anchors_per_truth must be at least 1, got {anchors_per_truth}'
+            )
         self.ignore_iof_thr = ignore_iof_thr
+        self.anchors_per_truth = anchors_per_truth
+        self.anchor_iou_thr = anchor_iou_thr
 
     @torch.no_grad()
     def assign(
@@ -94,6 +116,8 @@ class YOLOV2Assigner:
         """
         batch_size, num_slots = pred_bboxes.shape[:2]
         slot, valid = self._slots(pred_bboxes, anchors, featmap_size, stride, gt_bboxes, gt_mask)
+        num_skipped = (gt_mask & ~valid[:, -gt_mask.shape[1] :]).sum()
+        gt_bboxes = gt_bboxes.repeat(1, slot.shape[1] // gt_bboxes.shape[1], 1)
         # Boxes that cannot be learned overlap nothing; NaN would spread through the IoU.
         gt_bboxes = gt_bboxes.masked_fill(~valid[..., None], 0.0)
         ious = pairwise_overlaps(pred_bboxes, gt_bboxes)[0]
@@ -118,11 +142,11 @@ class YOLOV2Assigner:
             positive=positive,
             negative=negative & ~positive,
             iou=ious.gather(1, slot[:, None]).squeeze(1),
-            num_skipped=(gt_mask & ~valid).sum(),
+            num_skipped=num_skipped,
         )
 
     def _slots(self, pred_bboxes, anchors, featmap_size, stride, gt_bboxes, gt_mask):
-        """The slot of every truth ``(B, M)``, and which truths are fit to have one."""
+        """The slots of every truth ``(B, K M)``, and which are fit to have it."""
         height, width = featmap_size
         size = gt_bboxes[..., 2:] - gt_bboxes[..., :2]
         x, y = ((gt_bboxes[..., :2] + gt_bboxes[..., 2:]) / (2 * stride)).unbind(-1)
@@ -143,7 +167,17 @@ class YOLOV2Assigner:
         size = size[..., None, :]
         intersection = torch.minimum(size, shapes).prod(-1)
         iou = intersection / (size.prod(-1) + shapes.prod(-1) - intersection)
-        return cell_index * len(anchors) + iou.argmax(-1), valid
+        count = min(self.anchors_per_truth, len(anchors))
+        if count == 1:
+            return cell_index * len(anchors) + iou.argmax(-1), valid
+        # Stable: of equal anchors the first. The best come last, where they win their slots.
+        iou, index = iou.nan_to_num(-1).sort(dim=-1, descending=True, stable=True)
+        iou, index = iou[..., :count].flip(-1), index[..., :count].flip(-1)
+        fits = iou > self.anchor_iou_thr
+        fits[..., -1] = True
+        slots = cell_index[..., None] * len(anchors) + index
+        valid = valid[..., None] & fits
+        return slots.transpose(1, 2).flatten(1), valid.transpose(1, 2).flatten(1)
 
     def _ignored_slots(self, pred_bboxes, anchors, featmap_size, stride, bboxes, mask):
         """Slots ``(B, S)`` that lie in an ignored truth, or would be responsible for one."""
