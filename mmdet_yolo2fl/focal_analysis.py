@@ -35,14 +35,14 @@ def observe(
     avg_factor: float | Tensor | None,
     edges: Tensor,
     num_classes: int,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor]:
     """Count, loss and magnitude of the gradient of every element of one call, in bins.
 
     The loss is taken once more, by its ``forward``, without its state or hooks going on. An
-    element is a logit; of a softmax loss, a row. Elements of weight 0 do not count. pt is the
-    probability of what the label says: that of the object where the label is above 0, else that
-    of the background. The gradient is that by the logit (of a row: the sum of the magnitudes
-    over its logits).
+    element is a logit; of a softmax loss, a row. Elements of weight 0 and negative indices
+    (``ignore_index``) do not count. pt is the probability of what the label says: that of the
+    object where the label is above 0, else that of the background. The gradient is that by the
+    logit (of a row: the sum of the magnitudes over its logits).
 
     Args:
         loss_module (nn.Module): One of ``SUPPORTED``.
@@ -51,8 +51,8 @@ def observe(
         num_classes (int): Of the data set.
 
     Returns:
-        tuple[Tensor, Tensor | None]: ``(3, 2, B)`` float64: count, loss, gradient; of negatives,
-        positives; by ``logit(pt)``. The same by class, ``(3, 2, num_classes)``, or None if the
+        tuple[Tensor, Tensor]: ``(3, 2, B)`` float64: count, loss, gradient; of negatives,
+        positives; by ``logit(pt)``. The same by class, ``(3, 2, num_classes)``, all 0 if the
         predictions do not tell classes apart. The loss of ``QualityFocalLoss``, which sums over
         the classes, is NaN.
     """
@@ -70,13 +70,18 @@ def observe(
     if weight is not None:
         shaped = pred if sigmoid else pred[..., 0]
         weight = fit_weight(weight.detach(), shaped).expand_as(shaped).reshape(elements)
+    if not is_dense:
+        ignored = target < 0
+        target = target.masked_fill(ignored, num_columns if sigmoid else 0)
+        weight = rows.new_ones(elements) if weight is None else weight
+        weight = weight.masked_fill(ignored[:, None] if sigmoid else ignored, 0)
     scale = 1 / (math.prod(elements) if avg_factor is None else avg_factor)
 
     num_bins = len(edges) + 1
     table = rows.new_zeros(3, 2 * num_bins, dtype=torch.float64)
     # A softmax loss may have a column more, for the background.
     has_classes = num_columns == num_classes or (not sigmoid and num_columns == num_classes + 1)
-    by_class = table.new_zeros(3, 2 * num_classes) if has_classes and num_columns > 1 else None
+    by_class = table.new_zeros(3, 2 * num_classes)
     was_training = loss_module.training
     loss_module.train(False)
     step = max(1, BLOCK // num_columns)
@@ -91,13 +96,12 @@ def observe(
         values = [(part_weight > 0), loss * part_weight * scale, gradient * part_weight * scale]
         where = torch.bucketize(zt, edges, right=True) + num_bins * positive
         _add(table, where, values)
-        if by_class is not None:
+        if has_classes and num_columns > 1:
             inside = classes < num_classes  # rows of background have no class
             classes = classes.clamp(max=num_classes - 1) + num_classes * positive
             _add(by_class, classes, [value * inside for value in values])
     loss_module.train(was_training)
-    table = table.view(3, 2, num_bins)
-    return table, None if by_class is None else by_class.view(3, 2, num_classes)
+    return table.view(3, 2, num_bins), by_class.view(3, 2, num_classes)
 
 
 def _add(table: Tensor, where: Tensor, values: list[Tensor]) -> None:

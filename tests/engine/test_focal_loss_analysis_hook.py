@@ -29,7 +29,7 @@ EDGES = torch.tensor(bin_edges(0.9), dtype=torch.float32)
 
 def look(loss, pred, target, weight=None, avg_factor=None, num_classes=3):
     table, by_class = observe(loss, pred, target, weight, avg_factor, EDGES, num_classes)
-    return table.numpy(), None if by_class is None else by_class.numpy()
+    return table.numpy(), by_class.numpy()
 
 
 def batch(seed=0, rows=40, classes=3):
@@ -111,7 +111,7 @@ def test_squared_error_of_probabilities():
     p = logits.sigmoid()
     slope = (2 * (p - target) * p * (1 - p)).abs() / p.numel()
     assert table[GRADIENT].sum() == pytest.approx(slope.sum().item(), rel=1e-4)
-    assert by_class is None
+    assert not by_class.any()
 
 
 @pytest.mark.parametrize('kind', [BalancedFocalLoss, QualityFocalLoss])
@@ -127,6 +127,29 @@ def test_quality_targets_and_three_dimensions(kind):
         target = F.one_hot(labels, 4)[:, :3] * scores[:, None]
         deep, _ = look(loss, pred.view(4, 10, 3), target.view(4, 10, 3), weight.view(4, 10, 1))
         np.testing.assert_allclose(flat, deep, rtol=1e-5)
+
+
+def test_ignored_indices_do_not_count():
+    pred, labels, _ = batch(8, classes=4)
+    labels = labels.clamp(max=3)
+    labels[::3] = -100
+    kept = labels >= 0
+    for loss, columns in ((CrossEntropyLoss(), 4), (CrossEntropyLoss(use_sigmoid=True), 3)):
+        table, _ = look(loss, pred[:, :columns], labels, avg_factor=1.0)
+        only, _ = look(loss, pred[kept][:, :columns], labels[kept], avg_factor=1.0)
+        np.testing.assert_allclose(table, only, rtol=1e-5, atol=1e-12)
+
+
+def test_a_rank_without_predictions_takes_part(tmp_path, monkeypatch):
+    from mmdet_yolo2fl.engine.hooks import focal_loss_analysis_hook as module
+
+    shapes = []
+    monkeypatch.setattr(module, 'all_reduce', lambda x: shapes.append(tuple(x.shape)))
+    monkeypatch.setattr(FocalLossAnalysisHook, '_look', lambda *args, **kwargs: None)
+    train(tmp_path, hooks=(dict(type='FocalLossAnalysisHook', interval=6),))
+    # Two losses, twice, two tables each: as on a rank that has seen something.
+    assert shapes == [(3, 2, len(EDGES) + 1), (3, 2, 2)] * 4
+    assert not (tmp_path / 'focal_loss').exists()
 
 
 def test_adaptive_state_stands_still():

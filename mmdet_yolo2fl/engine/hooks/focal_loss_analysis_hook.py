@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ...focal_analysis import (
+    COUNT,
     GRADIENT,
     LOSS,
     SUPPORTED,
@@ -106,8 +107,7 @@ class FocalLossAnalysisHook(Hook):
             return
         self._looking = False
         for name, module in self.modules.items():
-            if self._found.get(name):
-                self._record(name, module, runner)
+            self._record(name, module, runner)
         self._found = {}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -167,20 +167,26 @@ class FocalLossAnalysisHook(Hook):
         self.edges = self.edges.to(pred.device)
         seen = observe(module, pred, target, weight, avg_factor, self.edges, len(self.class_names))
         # A head calls its loss once for each level.
-        former = self._found.get(name)
-        if former:
-            seen = [None if a is None else a + b for a, b in zip(seen, former)]
+        if name in self._found:
+            seen = [a + b for a, b in zip(seen, self._found[name])]
         self._found[name] = seen
 
     def _record(self, name: str, module: nn.Module, runner: Runner) -> None:
-        table, by_class = self._found[name]
+        if name in self._found:
+            table, by_class = self._found[name]
+        else:  # this rank had nothing to look at; another may
+            device = next(runner.model.parameters()).device
+            table = torch.zeros(3, 2, len(self.edges) + 1, dtype=torch.float64, device=device)
+            by_class = table.new_zeros(3, 2, len(self.class_names))
         for values in (table, by_class):
-            if values is not None:
-                all_reduce(values)
+            all_reduce(values)
+        if not table[COUNT].any():
+            return
         history = self.histories[name]
         history.iters.append(runner.iter + 1)
         history.tables.append(table.cpu().numpy())
-        if by_class is not None:
+        # Whether it tells classes apart does not change during a run.
+        if history.by_class or by_class[COUNT].any():
             history.classes = self.class_names
             history.by_class.append(by_class.cpu().numpy())
         terms = getattr(module, 'terms', None)
