@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .study import summarize
+from .study import markdown, read_csv, summarize
 
 
 def read_curves(file: Path) -> dict[str, dict[int, list[tuple[int, float]]]]:
@@ -73,3 +73,36 @@ def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[
         if len(names) <= 12:
             axes[-1].legend(fontsize=7)
     return figure
+
+
+def write_report(table: Path, baseline: str | None, metrics: list[str]) -> str:
+    """Write ``<name>.md`` and ``<name>.png`` beside ``<name>.csv``, from it and its curves.
+
+    Args:
+        table (Path): Of ``study.write_csv``; ``<name>_curves.csv`` may lie beside it.
+        baseline (str | None): A row.
+        metrics (list[str]): Columns.
+
+    Returns:
+        str: The table as Markdown.
+
+    Raises:
+        ValueError: If the table is broken, or has no such row or metric.
+    """
+    results = read_csv(table)
+    rows = dict.fromkeys(result['row'] for result in results)
+    known = {name for result in results for name in result['metrics']}
+    if baseline is not None and baseline not in rows:
+        baseline = None
+    if not known.intersection(metrics):
+        raise ValueError(f'{table} has none of {metrics}; it has {sorted(known)}')
+    metrics = [metric for metric in metrics if metric in known]
+    curves = table.with_name(f'{table.stem}_curves.csv')
+    curves = read_curves(curves) if curves.is_file() else {}
+    text = markdown(summarize(results, baseline, metrics), baseline, metrics)
+    table.with_suffix('.md').write_text(text + '\n', encoding='utf-8')
+    picture = table.with_suffix('.png')
+    unfinished = picture.with_name(picture.name + '.tmp')
+    draw(results, curves, baseline, metrics).savefig(unfinished, dpi=80, format='png')
+    unfinished.replace(picture)
+    return text

@@ -24,16 +24,8 @@ from queue import Queue
 import torch
 from mmengine.config import DictAction
 
-from mmdet_yolo2fl.study import (
-    load_study,
-    markdown,
-    read_csv,
-    summarize,
-    train,
-    write_csv,
-    write_curves,
-)
-from mmdet_yolo2fl.study_figure import draw, read_curves
+from mmdet_yolo2fl.study import load_study, train, write_csv, write_curves
+from mmdet_yolo2fl.study_figure import write_report
 
 
 def parse_args(args=None):
@@ -93,15 +85,7 @@ def report(args):
     write_csv(table, results)
     write_curves(curves, results, args.curve)
     # As a reader of the tables would: everything below comes from them.
-    results = read_csv(table)
-    text = markdown(summarize(results, baseline, args.metrics), baseline, args.metrics)
-    (args.tables / f'{name}.md').write_text(text + '\n', encoding='utf-8')
-    unfinished = args.tables / f'{name}.png.tmp'
-    draw(results, read_curves(curves), baseline, args.metrics).savefig(
-        unfinished, dpi=80, format='png'
-    )
-    unfinished.replace(args.tables / f'{name}.png')
-    return text
+    return write_report(table, baseline, args.metrics)
 
 
 def run_all(args, runs):

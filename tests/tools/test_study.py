@@ -90,3 +90,17 @@ def test_usage_errors(tool, refused, study, tmp_path):
     assert 'no such study' in refused(main, tmp_path / 'none.py')
     assert 'it has' in refused(main, study(), '--rows', 'x')
     assert '--jobs' in refused(main, study(), '--jobs', '0')
+
+
+def test_plots_from_the_tables_alone(tool, refused, tmp_path, capsys):
+    table = tmp_path / 't.csv'
+    table.write_text(
+        'row,seed,minutes,images,parameters,AP50\na,0,1,1,1,0.5\na,1,1,1,1,0.6\nb,0,1,1,1,0.7\n'
+    )
+    tool('plot_study')([str(table), '--baseline', 'a'])
+    assert '| b | 1 | 70.0 | +20.0 | 1.0 |' in capsys.readouterr().out
+    assert (tmp_path / 't.png').stat().st_size > 5_000
+    assert '| a | 2 | 55.0 ± 7.1 |' in (tmp_path / 't.md').read_text()
+    main = tool('plot_study')
+    assert 'no such table' in refused(main, tmp_path / 'none.csv')
+    assert 'it has' in refused(main, table, '--metrics', 'AP75')

@@ -1,0 +1,37 @@
+"""Draws the tables of tools/study.py anew: no runs are needed, only the CSV files.
+
+python tools/plot_study.py docs/results/bccd_losses.csv --baseline 'cross entropy'
+
+Writes <name>.md and <name>.png beside <name>.csv, with the learning curves of <name>_curves.csv.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmdet_yolo2fl.study_figure import write_report
+
+
+def main(args=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('tables', nargs='+', type=Path, help='CSV files')
+    parser.add_argument('--baseline', help='the row that the others are compared with')
+    parser.add_argument(
+        '--metrics',
+        nargs='+',
+        default=['AP50', 'AP'],
+        help="columns, such as 'AP50 Platelets' (default: AP50 AP)",
+    )
+    args = parser.parse_args(args)
+    for table in args.tables:
+        if not table.is_file():
+            parser.error(f'{table}: there is no such table')
+        try:
+            print(f'{table}\n\n{write_report(table, args.baseline, args.metrics)}\n')
+        except ValueError as error:
+            parser.error(str(error))
+
+
+if __name__ == '__main__':
+    main()
