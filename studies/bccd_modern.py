@@ -1,0 +1,130 @@
+# What MMDetection offers beside the loss, one at a time: the candidates for a `modern` preset.
+config = '../configs/study/bccd.py'
+seeds = [0, 1, 2]
+baseline = 'focal config'
+_hooks = [
+    dict(type='NumClassCheckHook'),
+    dict(type='NonFiniteLossHook'),
+    dict(type='RandomStateHook'),
+    dict(type='ChannelsLastHook'),
+]
+_load = [dict(type='CheckedLoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
+_size = (320, 256)
+_flip = dict(
+    type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']
+)
+_rest = [
+    dict(type='Resize', scale=_size, keep_ratio=False),
+    dict(type='YOLOXHSVRandomAug'),
+    _flip,
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
+    dict(type='PackDetInputs'),
+]
+_crop = dict(type='MinIoURandomCrop', min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.5)
+_data = dict(
+    type='XMLDataset',
+    data_root='data/bccd/',
+    ann_file='ImageSets/Main/train.txt',
+    data_prefix=dict(sub_data_root=''),
+    metainfo=dict(classes=('RBC', 'WBC', 'Platelets')),
+    filter_cfg=dict(filter_empty_gt=True, min_size=32),
+)
+
+
+def _head(**changes):
+    return dict(model=dict(bbox_head=changes))
+
+
+def _mixed(*steps):
+    dataset = dict(
+        _delete_=True,
+        type='MultiImageMixDataset',
+        dataset=dict(_data, pipeline=_load),
+        pipeline=[*steps, *_rest],
+    )
+    return dict(train_dataloader=dict(dataset=dataset))
+
+
+rows = {
+    'focal config': dict(),
+    'average of the weights (EMA)': dict(
+        custom_hooks=[
+            *_hooks,
+            dict(
+                type='EMAHook',
+                ema_type='ExpMomentumEMA',
+                momentum=0.002,
+                update_buffers=True,
+                priority=49,
+            ),
+        ]
+    ),
+    'CIoU loss': _head(
+        loss_xy=None, loss_wh=None, loss_bbox=dict(type='CIoULoss', loss_weight=3.0)
+    ),
+    'CIoU loss besides': _head(loss_bbox=dict(type='CIoULoss', loss_weight=1.0)),
+    'mosaic': _mixed(
+        dict(type='Mosaic', img_scale=(640, 480), pad_val=114.0),
+        dict(type='RandomCrop', crop_size=(480, 640), allow_negative_crop=True),
+    ),
+    'mixup': _mixed(
+        dict(type='Resize', scale=(640, 480), keep_ratio=False),
+        dict(type='MixUp', img_scale=(640, 480), ratio_range=(0.8, 1.6), pad_val=114.0),
+    ),
+    'two anchors a truth': dict(
+        model=dict(
+            train_cfg=dict(
+                assigner=dict(type='YOLOV2Assigner', anchors_per_truth=2, anchor_iou_thr=0.6)
+            )
+        )
+    ),
+    'rare classes more often': dict(
+        train_dataloader=dict(
+            dataset=dict(
+                _delete_=True,
+                type='ClassBalancedDataset',
+                oversample_thr=0.9,
+                dataset=dict(_data, pipeline=[*_load, _crop, *_rest]),
+            )
+        )
+    ),
+    'soft NMS': dict(
+        model=dict(
+            test_cfg=dict(
+                nms=dict(_delete_=True, type='soft_nms', iou_threshold=0.5, min_score=0.001)
+            )
+        )
+    ),
+    '416 x 320': dict(
+        train_dataloader=dict(
+            dataset=dict(
+                pipeline=[
+                    *_load,
+                    _crop,
+                    dict(type='Resize', scale=(416, 320), keep_ratio=False),
+                    *_rest[1:],
+                ]
+            )
+        ),
+        val_dataloader=dict(
+            dataset=dict(
+                pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    dict(type='Resize', scale=(416, 320), keep_ratio=False),
+                    dict(type='LoadAnnotations', with_bbox=True),
+                    dict(
+                        type='PackDetInputs',
+                        meta_keys=(
+                            'img_id',
+                            'img_path',
+                            'ori_shape',
+                            'img_shape',
+                            'scale_factor',
+                            'instances',
+                        ),
+                    ),
+                ]
+            )
+        ),
+    ),
+}
