@@ -75,13 +75,17 @@ def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[
     return figure
 
 
-def write_report(table: Path, baseline: str | None, metrics: list[str]) -> str:
+MAX_CLASSES = 6
+
+
+def write_report(table: Path, baseline: str | None, metrics: list[str] | None = None) -> str:
     """Write ``<name>.md`` and ``<name>.png`` beside ``<name>.csv``, from it and its curves.
 
     Args:
         table (Path): Of ``study.write_csv``; ``<name>_curves.csv`` may lie beside it.
         baseline (str | None): A row.
-        metrics (list[str]): Columns.
+        metrics (list[str], optional): Columns; the first two are drawn. Defaults to AP50, AP,
+            and AP50 of every class if they are few.
 
     Returns:
         str: The table as Markdown.
@@ -94,6 +98,9 @@ def write_report(table: Path, baseline: str | None, metrics: list[str]) -> str:
     known = {name for result in results for name in result['metrics']}
     if baseline is not None and baseline not in rows:
         baseline = None
+    if metrics is None:
+        by_class = sorted(name for name in known if name.startswith('AP50 '))
+        metrics = ['AP50', 'AP', *(by_class if len(by_class) <= MAX_CLASSES else ())]
     if not known.intersection(metrics):
         raise ValueError(f'{table} has none of {metrics}; it has {sorted(known)}')
     metrics = [metric for metric in metrics if metric in known]
@@ -103,6 +110,6 @@ def write_report(table: Path, baseline: str | None, metrics: list[str]) -> str:
     table.with_suffix('.md').write_text(text + '\n', encoding='utf-8')
     picture = table.with_suffix('.png')
     unfinished = picture.with_name(picture.name + '.tmp')
-    draw(results, curves, baseline, metrics).savefig(unfinished, dpi=80, format='png')
+    draw(results, curves, baseline, metrics[:2]).savefig(unfinished, dpi=80, format='png')
     unfinished.replace(picture)
     return text

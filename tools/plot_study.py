@@ -20,8 +20,7 @@ def main(args=None):
     parser.add_argument(
         '--metrics',
         nargs='+',
-        default=['AP50', 'AP'],
-        help="columns, such as 'AP50 Platelets' (default: AP50 AP)",
+        help="columns, such as 'AP50 Platelets' (default: AP50, AP, and AP50 by class)",
     )
     args = parser.parse_args(args)
     for table in args.tables:

@@ -45,8 +45,7 @@ def parse_args(args=None):
     parser.add_argument(
         '--metrics',
         nargs='+',
-        default=['AP50', 'AP'],
-        help="columns of the report, such as 'AP50 Platelets' (default: AP50 AP)",
+        help="columns of the report, such as 'AP50 Platelets' (default: AP50, AP, AP50 by class)",
     )
     parser.add_argument('--curve', default='coco/bbox_mAP_50', help='metric of the curves')
     parser.add_argument('--report', action='store_true', help='train nothing')
@@ -124,7 +123,11 @@ def run_all(args, runs):
                     outcome = f'FAILED, see {run.folder / "log.txt"}'
                 else:
                     metrics = run.result['metrics']
-                    shown = {key: metrics[key] for key in args.metrics if key in metrics}
+                    shown = {
+                        key: metrics[key]
+                        for key in args.metrics or ('AP50', 'AP')
+                        if key in metrics
+                    }
                     outcome = ', '.join(f'{key} {value:.3f}' for key, value in shown.items())
                 print(f'[{number}/{len(runs)}, {left:.0f} min left] {what}: {outcome}', flush=True)
                 report(args)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.models.losses import FocalLoss
-from mmdet.registry import MODELS
+from mmdet.registry import HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
@@ -215,3 +215,22 @@ def test_snippet_of_the_docs(number, tmp_path):
 
 def test_docs_have_a_snippet_for_each_detector():
     assert len(SNIPPETS) >= len(CONFIGS)
+
+
+def test_lines_of_the_readme_build():
+    page = (ROOT / 'README.md').read_text()
+    block = re.search(r'## In a config that you have.*?```python\n(.*?)```', page, re.S)[1]
+    parts = re.split(r'\n(?=model = |custom_hooks = )', block)
+    names = {}
+    exec(parts[0], names)
+    assert len(parts) == 9
+    for part in parts[1:]:
+        exec(part, names)
+        for slot, cfg in names['model']['bbox_head'].items():
+            if slot.startswith('loss'):
+                loss = MODELS.build({key: v for key, v in cfg.items() if key != '_delete_'})
+                pred = torch.randn(4, 3)
+                assert loss(pred, torch.tensor([0, 1, 2, 3])).isfinite()
+            else:
+                assert MODELS.get(cfg) is FocalSSDHead
+    assert all(HOOKS.build(hook) for hook in names['custom_hooks'])

@@ -1,5 +1,9 @@
 import csv
 import json
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -65,6 +69,25 @@ def test_trains_reports_and_does_not_repeat(tool, study, tmp_path, capsys):
     main([study()])
     assert '2 runs, 0 of them to train' in capsys.readouterr().out
     assert (out / 'focal/seed_0/result.json').stat().st_mtime_ns == stamp
+
+
+def test_a_killed_run_goes_on(study, tmp_path):
+    folder = tmp_path / 'work_dirs/study/trial/focal/seed_0'
+    command = [sys.executable, str(ROOT / 'tools/study.py'), study(), '--worker', 'focal', '0']
+    env = dict(os.environ, CUDA_VISIBLE_DEVICES='-1')
+    worker = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+    while not (folder / 'last_checkpoint').is_file():
+        assert worker.poll() is None
+        time.sleep(0.02)
+    worker.kill()
+    worker.wait()
+    assert not (folder / 'result.json').is_file()
+    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+    result = json.loads((folder / 'result.json').read_text())
+    # The evaluation of the first epoch may have come after the kill.
+    assert result['curve'][-1]['epoch'] == 2 and result['images'] == 8
+    logs = ''.join(log.read_text() for log in folder.glob('*/*.log'))
+    assert 'resumed epoch: 1' in logs
 
 
 @pytest.mark.parametrize('budget', [dict(images=12), dict(minutes=0.0001)])
