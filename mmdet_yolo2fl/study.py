@@ -15,6 +15,7 @@ Every run has a folder of its own, with its whole config; one that was interrupt
 its last checkpoint, one that is complete is not repeated.
 """
 
+import copy
 import csv
 import hashlib
 import json
@@ -139,8 +140,9 @@ def _folder_name(row: str) -> str:
 
 def _run_config(source, overrides, options, seed, folder) -> Config:
     config = Config.fromfile(source)
-    config.merge_from_dict(overrides)
-    config.merge_from_dict(options or {})
+    # Copied: merging takes `_delete_` out, which the next seed needs again.
+    config.merge_from_dict(copy.deepcopy(overrides))
+    config.merge_from_dict(copy.deepcopy(options or {}))
     config.work_dir = str(folder)
     config.randomness = dict(seed=seed)
     config.resume = True

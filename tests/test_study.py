@@ -64,6 +64,18 @@ def test_runs_by_seed_with_their_changes(tmp_path):
     assert [run.hash for run in moved.runs] == [run.hash for run in study.runs]
 
 
+def test_seeds_of_a_row_differ_in_the_seed_alone(tmp_path):
+    loss = dict(_delete_=True, type='MSELoss', loss_weight=0.5)
+    rows = dict(squared=dict(model=dict(bbox_head=dict(loss_obj=loss))))
+    study = load_study(write_study(tmp_path, rows=rows, baseline='squared'), tmp_path)
+    first, second = (run.config.to_dict() for run in study.runs)
+    for config in (first, second):
+        for key in ('randomness', 'work_dir', 'val_evaluator', 'test_evaluator'):
+            config.pop(key)
+    assert first == second
+    assert first['model']['bbox_head']['loss_obj'] == dict(type='MSELoss', loss_weight=0.5)
+
+
 def test_a_result_counts_for_its_own_config_only(tmp_path):
     run = load_study(write_study(tmp_path), tmp_path / 'out').runs[0]
     assert run.result is None
