@@ -12,11 +12,11 @@ A study is a Python file of MMEngine's kind:
     budget = dict(images=12300)           # or dict(minutes=5); without it, the configs' own epochs
 
 Every run has a folder of its own, with its whole config; one that was interrupted goes on from
-its last checkpoint, one that is complete is not repeated.
+its last checkpoint, one that is complete is not repeated. Nor is one that stands in a table with
+the same config: the tables can be kept where the folders are not.
 """
 
 import copy
-import csv
 import hashlib
 import json
 import math
@@ -26,13 +26,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from scipy import stats
 
 from .average_precision import ap_by_class
+from .measure import machine
+from .study_tables import write_text
 
 DETECTIONS = 'detections'
 KEYS = ('config', 'seeds')
@@ -158,7 +162,8 @@ def train(run: Run) -> dict:
 
     Returns:
         dict: ``row``, ``seed``, ``metrics`` of the last evaluation, ``curve`` (epoch and metrics
-        of every evaluation), ``minutes``, ``images``, ``parameters``, ``config_hash``.
+        of every evaluation), ``minutes``, ``images``, ``parameters``, ``machine``, ``precision``,
+        ``config_hash``.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     # Another config's checkpoints would be continued.
@@ -168,7 +173,7 @@ def train(run: Run) -> dict:
             old.unlink(missing_ok=True)
         (run.folder / 'minutes').unlink(missing_ok=True)
         stamp.write_text(run.hash)
-    config = within_budget(run.config.copy(), run.budget, run.folder)
+    config = within_budget(copy.deepcopy(run.config), run.budget, run.folder)
     runner = Runner.from_cfg(config)
     start = time.monotonic()
     earlier = run.folder / 'minutes'
@@ -196,16 +201,20 @@ def train(run: Run) -> dict:
         minutes=minutes,
         images=runner.max_epochs * len(runner.train_dataloader.dataset),
         parameters=sum(weight.numel() for weight in runner.model.parameters()),
+        machine=machine(get_device()),
+        precision=precision(runner.optim_wrapper),
         config_hash=run.hash,
     )
-    _write(run.folder / 'result.json', json.dumps(result, indent=1))
+    write_text(run.folder / 'result.json', json.dumps(result, indent=1))
     return result
 
 
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + '.tmp')
-    unfinished.write_text(text, encoding='utf-8')
-    unfinished.replace(path)
+def precision(wrapper: OptimWrapper) -> str:
+    """What the forward pass of training computes in, such as 'bfloat16'."""
+    if not isinstance(wrapper, AmpOptimWrapper) or not getattr(wrapper, '_autocast', True):
+        return 'float32'
+    # Without a dtype, autocast takes the device's: float16.
+    return str(wrapper.cast_dtype or torch.float16).removeprefix('torch.')
 
 
 def learning_curve(folder: Path) -> list[dict]:
@@ -271,7 +280,7 @@ def with_epochs(config: Config, epochs: int) -> Config:
 
 def _seconds_an_iteration(config: Config, folder: Path) -> float:
     """The median of the last eight of twelve iterations."""
-    config = config.copy()
+    config = copy.deepcopy(config)
     config.work_dir = str(folder / 'timing')
     config.resume = False
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
@@ -292,131 +301,3 @@ def _seconds_an_iteration(config: Config, folder: Path) -> float:
     hook.run_iter = timed
     runner.train()
     return float(np.median(times[4:]))
-
-
-def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> list[dict]:
-    """Mean and spread of every row, and its paired difference to the baseline.
-
-    Args:
-        results (list[dict]): Of :func:`train`.
-        baseline (str | None): A row.
-        metrics (list[str]): Names of metrics, in 0..1.
-
-    Returns:
-        list[dict]: For each row ``row``, ``seeds``, ``minutes``, and for each metric ``mean``,
-        ``std`` (of a sample; None with one seed), ``difference`` (the mean over the seeds that
-        both have) and ``low``, ``high``: its 95 % confidence interval by Student's t for paired
-        samples, None with fewer than two pairs.
-    """
-    by_row: dict[str, dict[int, dict]] = {}
-    for result in results:
-        by_row.setdefault(result['row'], {})[result['seed']] = result
-    summaries = []
-    for row, runs in by_row.items():
-        summary = dict(
-            row=row, seeds=len(runs), minutes=float(np.mean([r['minutes'] for r in runs.values()]))
-        )
-        for metric in metrics:
-            values = [run['metrics'].get(metric, math.nan) for run in runs.values()]
-            numbers = dict(
-                mean=float(np.mean(values)),
-                std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
-                difference=None,
-                low=None,
-                high=None,
-            )
-            others = by_row.get(baseline, {})
-            pairs = [seed for seed in runs if seed in others]
-            if row != baseline and pairs:
-                differences = np.array(
-                    [
-                        runs[seed]['metrics'].get(metric, math.nan)
-                        - others[seed]['metrics'].get(metric, math.nan)
-                        for seed in pairs
-                    ]
-                )
-                numbers['difference'] = float(differences.mean())
-                if len(pairs) > 1 and differences.std() > 0:
-                    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-                    numbers['low'], numbers['high'] = float(interval.low), float(interval.high)
-            summary[metric] = numbers
-        summaries.append(summary)
-    return summaries
-
-
-def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) -> str:
-    """The table of :func:`summarize`: the mean and the standard deviation, in points of AP."""
-    head = ['', 'seeds', *metrics]
-    if baseline:
-        head.append(f'{metrics[0]} against {baseline}, 95 % interval')
-    lines = ['| ' + ' | '.join([*head, 'minutes']) + ' |', '|---' * (len(head) + 1) + '|']
-    for summary in summaries:
-        cells = [summary['row'], str(summary['seeds'])]
-        for metric in metrics:
-            numbers = summary[metric]
-            spread = '' if numbers['std'] is None else f' ± {100 * numbers["std"]:.1f}'
-            cells.append(f'{100 * numbers["mean"]:.1f}{spread}')
-        if baseline:
-            numbers = summary[metrics[0]]
-            text = ''
-            if numbers['difference'] is not None:
-                text = f'{100 * numbers["difference"]:+.1f}'
-            if numbers['low'] is not None:
-                text += f' ({100 * numbers["low"]:+.1f} to {100 * numbers["high"]:+.1f})'
-            cells.append(text)
-        lines.append('| ' + ' | '.join([*cells, f'{summary["minutes"]:.1f}']) + ' |')
-    return '\n'.join(lines)
-
-
-def write_csv(file: Path, results: list[dict]) -> None:
-    """One line for each run: row, seed, minutes, images, parameters, and AP50 and AP by class."""
-    names = sorted({key for result in results for key in result['metrics'] if '/' not in key})
-    if not names:
-        names = sorted({key for result in results for key in result['metrics']})
-    with open(file.with_name(file.name + '.tmp'), 'w', newline='', encoding='utf-8') as stream:
-        writer = csv.writer(stream, lineterminator='\n')
-        writer.writerow(['row', 'seed', 'minutes', 'images', 'parameters', *names])
-        for result in results:
-            values = [result['metrics'].get(name) for name in names]
-            writer.writerow(
-                [result['row'], result['seed'], f'{result["minutes"]:.2f}']
-                + [result['images'], result['parameters']]
-                + ['' if value is None else f'{value:.4f}' for value in values]
-            )
-    file.with_name(file.name + '.tmp').replace(file)
-
-
-def write_curves(file: Path, results: list[dict], metric: str) -> None:
-    """One line for each evaluation: row, seed, epoch, and the metric of MMEngine's log."""
-    lines = ['row,seed,epoch,value']
-    for result in results:
-        for point in result['curve']:
-            if metric in point:
-                row = '"' + result['row'].replace('"', '""') + '"'
-                lines.append(f'{row},{result["seed"]},{point["epoch"]},{point[metric]:.4f}')
-    _write(file, '\n'.join(lines) + '\n')
-
-
-def read_csv(file: Path) -> list[dict]:
-    """What :func:`write_csv` wrote, as results without curves.
-
-    Raises:
-        ValueError: If a column is missing or a number is none.
-    """
-    results = []
-    with open(file, newline='', encoding='utf-8') as stream:
-        for number, line in enumerate(csv.DictReader(stream), 2):
-            try:
-                result = dict(
-                    row=line.pop('row'),
-                    seed=int(line.pop('seed')),
-                    minutes=float(line.pop('minutes')),
-                    images=int(line.pop('images')),
-                    parameters=int(line.pop('parameters')),
-                    curve=[],
-                )
-                result['metrics'] = {name: float(value) for name, value in line.items() if value}
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f'{file}, line {number}: {error!r}') from error
-            results.append(result)
-    return results

@@ -1,21 +1,10 @@
 """The picture of a study: every row with its seeds, and the learning curves."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
-from .study import markdown, read_csv, summarize
-
-
-def read_curves(file: Path) -> dict[str, dict[int, list[tuple[int, float]]]]:
-    """``(epoch, value)`` by row and seed, as ``write_curves`` wrote them."""
-    curves: dict = {}
-    with open(file, newline='', encoding='utf-8') as stream:
-        for line in csv.DictReader(stream):
-            points = curves.setdefault(line['row'], {}).setdefault(int(line['seed']), [])
-            points.append((int(line['epoch']), float(line['value'])))
-    return curves
+from .study_tables import markdown, read_csv, read_curves, summarize
 
 
 def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[str]):

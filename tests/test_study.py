@@ -7,17 +7,17 @@ import pytest
 from mmengine.config import Config
 from scipy import stats
 
-from mmdet_yolo2fl.study import (
-    learning_curve,
-    load_study,
+from mmdet_yolo2fl.study import learning_curve, load_study, with_epochs
+from mmdet_yolo2fl.study_figure import draw
+from mmdet_yolo2fl.study_tables import (
     markdown,
     read_csv,
+    read_curves,
+    results_by_hash,
     summarize,
-    with_epochs,
     write_csv,
     write_curves,
 )
-from mmdet_yolo2fl.study_figure import draw, read_curves
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / 'configs/yolov2_fl.py'
@@ -46,6 +46,9 @@ def result(row, seed, ap50, ap=0.1, minutes=2.0):
         minutes=minutes,
         images=100,
         parameters=7,
+        machine='a machine, 1 thread',
+        precision='float32',
+        config_hash=f'{row} {seed}',
     )
 
 
@@ -133,6 +136,12 @@ def test_tables_survive_and_are_drawn(tmp_path):
     assert read[2]['metrics'] == {'AP': 0.1, 'AP50': 0.35, 'AP50 car': 0.35}
     curves = read_curves(tmp_path / 'c.csv')
     assert curves == {'a "b", c': {0: [(1, 0.25)]}, 'd': {0: [(1, 0.125)], 1: [(1, 0.175)]}}
+    known = results_by_hash(tmp_path, 'coco/bbox_mAP_50')
+    assert not known  # without curves it may be any table
+    (tmp_path / 'c.csv').rename(tmp_path / 't_curves.csv')
+    known = results_by_hash(tmp_path, 'coco/bbox_mAP_50')
+    assert list(known) == ['a "b", c 0', 'd 0', 'd 1']
+    assert known['d 1'] == read[2] | dict(curve=[{'epoch': 1, 'coco/bbox_mAP_50': 0.175}])
     figure = draw(read, curves, 'd', ['AP50', 'AP'])
     assert len(figure.axes) == 3
     (tmp_path / 't.csv').write_text('row,seed,minutes,images,parameters\nx,one,1,1,1\n')

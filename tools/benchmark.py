@@ -36,7 +36,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.checkpoints import verify_checkpoint
 from mmdet_yolo2fl.measure import alternate, machine, peak_memory, synchronize
-from mmdet_yolo2fl.study import read_csv
+from mmdet_yolo2fl.study_tables import read_csv
 
 MODES = {
     'float32': (False, False),

@@ -8,7 +8,8 @@ A study file says what to compare: see mmdet_yolo2fl/study.py and the files in s
 has a folder of its own under work_dirs/study/<name>; started again, the study goes on where it
 stopped. After every run the tables are written anew: <name>.csv (a line for each run),
 <name>_curves.csv, <name>.md (mean, standard deviation, paired difference to the baseline with its
-interval) and <name>.png.
+interval) and <name>.png. What stands in a table of --tables with the same config is not run again,
+even where its folder is gone.
 """
 
 import argparse
@@ -24,8 +25,9 @@ from queue import Queue
 import torch
 from mmengine.config import DictAction
 
-from mmdet_yolo2fl.study import load_study, train, write_csv, write_curves
+from mmdet_yolo2fl.study import load_study, train
 from mmdet_yolo2fl.study_figure import write_report
+from mmdet_yolo2fl.study_tables import read_csv, results_by_hash, write_csv, write_curves
 
 
 def parse_args(args=None):
@@ -62,6 +64,7 @@ def parse_args(args=None):
     args.tables = args.tables or args.out
     try:
         args.loaded = load_study(args.study, args.out, args.cfg_options)
+        args.known = results_by_hash(args.tables, args.curve)
     except Exception as error:  # a study is a program, and may fail like any other
         parser.error(str(error))
     known = {run.row for run in args.loaded.runs}
@@ -71,9 +74,16 @@ def parse_args(args=None):
     return args
 
 
+def result_of(args, run):
+    """Of a run: from its folder, or from a table that has a run of the same config; or None."""
+    if run.result or run.hash not in args.known:
+        return run.result
+    return args.known[run.hash] | dict(row=run.row, seed=run.seed)
+
+
 def report(args):
     """Write the tables and the picture of all runs that are complete."""
-    results = [result for run in args.loaded.runs if (result := run.result)]
+    results = [result for run in args.loaded.runs if (result := result_of(args, run))]
     if not results:
         return 'Nothing is complete yet.'
     args.tables.mkdir(parents=True, exist_ok=True)
@@ -151,8 +161,13 @@ def main(args=None):
         for run in args.loaded.runs
         if (not args.rows or run.row in args.rows) and (not args.seeds or run.seed in args.seeds)
     ]
-    missing = [] if args.report else [run for run in chosen if not run.result]
+    missing = [] if args.report else [run for run in chosen if not result_of(args, run)]
     print(f'{len(chosen)} runs, {len(missing)} of them to train, {args.jobs} at once', flush=True)
+    hashes = {run.hash for run in args.loaded.runs}
+    table = args.tables / f'{args.loaded.name}.csv'
+    lost = [r for r in read_csv(table) if r['config_hash'] not in hashes] if table.is_file() else []
+    if lost:
+        print(f'{table} has {len(lost)} lines of other configs than the study now names: dropped')
     failed = run_all(args, missing)
     print(f'\n{report(args)}\n\nTables and picture: {args.tables}')
     if failed:

@@ -1,9 +1,12 @@
 """Losses that set their own gamma: against loops, saved and resumed."""
 
+import io
 import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmdet.registry import MODELS
 
 import mmdet_yolo2fl  # noqa: F401
@@ -32,7 +35,7 @@ def equalized(**kwargs):
 @pytest.mark.parametrize('dense', [False, True])
 def test_gamma_follows_the_running_mean(over, dense):
     loss = automated(over=over, momentum=0.8, max_gamma=3.0)
-    mean = None
+    running_total = running_count = 0.0
     for logits, labels, weight in batches():
         target = labels
         if dense:
@@ -45,11 +48,71 @@ def test_gamma_follows_the_running_mean(over, dense):
                 if c == label or over == 'all':
                     total += w * (p if c == label else 1 - p)
                     count += w
-        mean = total / count if mean is None else 0.8 * mean + 0.2 * total / count
+        running_total = 0.8 * running_total + 0.2 * total
+        running_count = 0.8 * running_count + 0.2 * count
+        mean = running_total / running_count
         assert loss.prob_correct.item() == pytest.approx(mean, rel=1e-5)
         assert loss.gamma.item() == pytest.approx(min(-math.log(mean), 3.0), rel=1e-5)
         expected = BalancedFocalLoss(gamma=loss.gamma.item())(logits, labels, weight, 7.0)
         torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize('way', ['mean', 'sum', 'float64', 'compiled'])
+def test_levels_are_differentiated_with_the_gamma_of_their_call(way):
+    """A pyramid's levels are called one after the other, and the backward pass comes last."""
+    loss, plain = automated(momentum=0.5, reduction='sum' if way == 'sum' else 'mean'), []
+    call = torch.compile(loss, backend='eager') if way == 'compiled' else loss
+    dtype = torch.float64 if way == 'float64' else torch.float32
+    levels = [(x.to(dtype).requires_grad_(), labels) for x, labels, _ in batches(3)]
+    total = 0
+    for logits, labels in levels:
+        total = total + call(logits, labels)
+        plain.append(BalancedFocalLoss(gamma=loss.gamma.item(), reduction=loss.reduction))
+    assert len({one.gamma for one in plain}) == 3
+    total.backward()
+    for (logits, labels), one in zip(levels, plain):
+        copy = logits.detach().requires_grad_()
+        one(copy, labels).backward()
+        torch.testing.assert_close(logits.grad, copy.grad)
+
+
+def test_a_level_counts_by_its_objects():
+    few, many = torch.full((1, C), 3.0), torch.full((99, C), -1.0)
+    loss = automated(momentum=0.999)
+    for level in (few, many):
+        loss(level.requires_grad_(), torch.zeros(len(level), dtype=torch.long))
+    expected = (0.9525741 + 99 * 0.2689414) / 100
+    assert loss.prob_correct.item() == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize('make', [automated, equalized])
+def test_nothing_of_a_prediction_that_is_not_finite_stays(make):
+    loss, (first, *_) = make(), batches(1)
+    logits, labels, weight = first
+    loss(logits.requires_grad_(), labels, weight)
+    before = {name: state.clone() for name, state in loss.state_dict().items()}
+    broken = logits.detach().clone()
+    broken[labels < C] = math.inf
+    broken[labels < C, 0] = math.nan
+    loss(broken.requires_grad_(), labels, weight)
+    after = loss.state_dict()
+    assert all(state.isfinite().all() for state in after.values())
+    if make is automated:
+        assert all(torch.equal(after[name], state) for name, state in before.items())
+
+
+@pytest.mark.parametrize('make', [automated, equalized])
+def test_without_any_prediction(make):
+    loss = make()
+    empty = torch.zeros(0, C).requires_grad_()
+    value = loss(empty, torch.zeros(0, dtype=torch.long), avg_factor=1.0)
+    value.backward()
+    assert (
+        value == 0
+        and loss.state_dict()['gamma' if make is automated else 'positive_gradient']
+        .isfinite()
+        .all()
+    )
 
 
 def test_without_objects_and_in_evaluation_gamma_stays():
@@ -117,17 +180,27 @@ def test_a_rare_class_gets_the_larger_gamma():
     assert loss.gamma[0] < loss.gamma[2]
 
 
-@pytest.mark.parametrize('make', [automated, equalized])
-def test_state_is_saved_and_resumed_exactly(make):
-    steps = list(batches(8))
-    straight, first = make(), make()
-    for logits, labels, weight in steps[:4]:
+@settings(max_examples=25, deadline=None)
+@given(
+    make=st.sampled_from([automated, equalized]),
+    seed=st.integers(0, 2**31),
+    number=st.integers(2, 7),
+    saved_after=st.integers(1, 6),
+    rows=st.integers(1, 40),
+)
+def test_state_is_saved_and_resumed_exactly(make, seed, number, saved_after, rows):
+    steps = list(batches(number, rows, seed))
+    saved_after = min(saved_after, number - 1)
+    straight, first, resumed = make(), make(), make()
+    for logits, labels, weight in steps[:saved_after]:
         first(logits.requires_grad_(), labels, weight)
-    resumed = make()
-    resumed.load_state_dict(first.state_dict())
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
     for logits, labels, weight in steps:
         straight(logits.requires_grad_(), labels, weight)
-    for logits, labels, weight in steps[4:]:
+    for logits, labels, weight in steps[saved_after:]:
         value = resumed(logits.requires_grad_(), labels, weight)
     for name, state in straight.state_dict().items():
         assert torch.equal(state, resumed.state_dict()[name]), name

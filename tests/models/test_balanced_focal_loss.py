@@ -193,7 +193,13 @@ def test_is_built_from_a_config_with_mmdetections_argument():
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(gamma=-1), 'gamma'),
+        (dict(gamma=-1), 'gamma must be a finite number >= 0, got -1'),
+        (dict(gamma=float('nan')), 'gamma .* got nan'),
+        (dict(gamma=None), 'gamma .* got None'),
+        (dict(gamma=[1.0, 2.0]), 'gamma .* got'),
+        (dict(alpha='many'), "alpha .* got 'many'"),
+        (dict(alpha=float('inf'), alpha_mode='uniform'), 'alpha must be a finite'),
+        (dict(class_weight=[1.0, float('inf')]), 'class_weight must be a finite'),
         (dict(alpha=1.5), 'class_weight'),
         (dict(alpha=[0.1, -0.2]), 'alpha'),
         (dict(alpha=float('nan')), 'alpha'),
@@ -219,6 +225,14 @@ def test_bad_arguments(kwargs, message):
         (dict(alpha=[0.1, 0.2]), torch.tensor([0, 1]), None, 'alpha has 2 values'),
         (dict(class_weight=[1.0, 2.0]), torch.tensor([0, 1]), None, 'class_weight has 2'),
         (dict(), torch.tensor([0, 1]), torch.ones(5), 'weight of shape'),
+        (dict(use_sigmoid=False), torch.tensor([0, 3]), None, r'lie in 0\.\.2, got 0\.\.3'),
+        (dict(), torch.full((2, 3), 7), None, r'target must hold labels in 0\.\.1.* to 7'),
+        (dict(), torch.full((2, 3), -1), None, r'target must hold labels in 0\.\.1.* -1 to'),
+        (dict(), (torch.tensor([0, 1]), torch.tensor([0.5, math.nan])), None, 'scores of the'),
+        (dict(), (torch.tensor([0, 1]), torch.tensor([0.5, 5.0])), None, 'scores of the'),
+        (dict(), (torch.tensor([0, 1]), torch.ones(1)), None, r'\(indices, scores\).*\(1,\)'),
+        (dict(), (torch.tensor([0, 1]), torch.ones(4)), None, r'\(indices, scores\).*\(4,\)'),
+        (dict(), (torch.zeros(2, 3), torch.ones(2, 3)), None, r'\(indices, scores\)'),
     ],
 )
 def test_bad_calls(loss, target, weight, message):
@@ -236,3 +250,24 @@ def test_values_that_are_no_probabilities_are_refused(bad):
     with pytest.raises(ValueError, match='target must hold labels in 0..1, got values'):
         BalancedFocalLoss()(good, wrong)
     BalancedFocalLoss(activation='none')(good, torch.tensor([0, 3]))
+
+
+@pytest.mark.parametrize('avg_factor', [-1.0, math.nan])
+def test_an_avg_factor_that_is_none(avg_factor):
+    with pytest.raises(ValueError, match='avg_factor must be >= 0, got'):
+        BalancedFocalLoss()(torch.zeros(2, 3), torch.tensor([0, 1]), avg_factor=avg_factor)
+
+
+@pytest.mark.parametrize('reduction', ['mean', 'sum', 'none'])
+def test_one_number_in_a_list_is_one_for_all(reduction):
+    pred, target = torch.randn(4, 3), torch.tensor([0, 2, 3, 1])
+    listed = BalancedFocalLoss(alpha=[0.3], class_weight=[2.0], reduction=reduction)
+    plain = BalancedFocalLoss(alpha=0.3, class_weight=[2.0] * 3, reduction=reduction)
+    torch.testing.assert_close(listed(pred, target), plain(pred, target))
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int16, torch.int32])
+def test_any_integer_labels(dtype):
+    pred, target = torch.randn(4, 3), torch.tensor([0, 2, 3, 1])
+    loss = BalancedFocalLoss()
+    torch.testing.assert_close(loss(pred, target.to(dtype)), loss(pred, target))

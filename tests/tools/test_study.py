@@ -1,12 +1,14 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
 
+from mmdet_yolo2fl.study import load_study
 from tests.tools.conftest import ROOT
 
 STUDY = """
@@ -71,6 +73,24 @@ def test_trains_reports_and_does_not_repeat(tool, study, tmp_path, capsys):
     assert (out / 'focal/seed_0/result.json').stat().st_mtime_ns == stamp
 
 
+def test_what_a_table_has_is_not_run_again(tool, study, tmp_path, capsys):
+    main, out, tables = tool('study'), tmp_path / 'work_dirs/study/trial', tmp_path / 'tables'
+    main([study(), '--rows', 'focal', '--tables', str(tables)])
+    before = (tables / 'trial.csv').read_text(), (tables / 'trial_curves.csv').read_text()
+    shutil.rmtree(out)
+    (tables / 'trial.csv').rename(tables / 'other.csv')  # of whichever study
+    (tables / 'trial_curves.csv').rename(tables / 'other_curves.csv')
+    capsys.readouterr()
+    main([study(), '--rows', 'focal', '--tables', str(tables)])
+    assert '1 runs, 0 of them to train' in capsys.readouterr().out
+    after = (tables / 'trial.csv').read_text(), (tables / 'trial_curves.csv').read_text()
+    assert after == before
+    # Another config is another run.
+    main([study(dict(images=12)), '--rows', 'focal', '--tables', str(tables)])
+    printed = capsys.readouterr().out
+    assert '1 runs, 1 of them to train' in printed and '1 lines of other configs' in printed
+
+
 def test_a_killed_run_goes_on(study, tmp_path):
     folder = tmp_path / 'work_dirs/study/trial/focal/seed_0'
     command = [sys.executable, str(ROOT / 'tools/study.py'), study(), '--worker', 'focal', '0']
@@ -97,6 +117,9 @@ def test_budget(tool, study, tmp_path, budget):
     folder = tmp_path / 'work_dirs/study/trial/focal/seed_0'
     result = json.loads((folder / 'result.json').read_text())
     assert result['images'] == (12 if 'images' in budget else 4)
+    # Its epochs have not changed what it is.
+    (run,) = (r for r in load_study(study(budget), folder.parents[1]).runs if r.row == 'focal')
+    assert run.result == result
 
 
 def test_a_failed_run_is_named_and_the_others_go_on(tool, study, tmp_path, capsys):

@@ -22,7 +22,8 @@ class _AdaptiveFocalLoss(BalancedFocalLoss):
 
     def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
         """As :meth:`BalancedFocalLoss.forward`; in training mode the state goes on."""
-        if self.training and torch.is_grad_enabled() and pred.numel() > 0:
+        # Without predictions too: the other ranks wait for this one's sums.
+        if self.training and torch.is_grad_enabled():
             with torch.no_grad():
                 self._observe(pred, target, weight, avg_factor)
         return super().forward(pred, target, weight, avg_factor, reduction_override)
@@ -39,18 +40,23 @@ class AutomatedFocalLoss(_AdaptiveFocalLoss):
     close to 1 from the start, which would leave cross entropy; by default the mean is therefore
     taken over the objects.
 
+    It is a mean over elements, the running sum of their probabilities over that of their number, so
+    that a level of a pyramid counts by its objects. A head that calls the loss for every level
+    updates it at every call; with five levels a momentum of 0.99 looks back as far as 0.95
+    elsewhere. Every call is differentiated with the gamma that it had.
+
     Args:
         over (str): Elements that the mean is taken over: 'positives' or 'all'. Defaults to
             'positives'.
-        momentum (float): Share of the old mean at each update, in 0..1 (the paper's smoothing).
-            Defaults to 0.95.
+        momentum (float): Share of the old sums at each update, in [0, 1) (the paper's
+            smoothing). Defaults to 0.95.
         max_gamma (float): Upper limit of gamma. Defaults to 5.0.
         gamma (float): Where it starts, until objects were seen. Defaults to 2.0.
         **kwargs: As of :class:`BalancedFocalLoss`, with 'sigmoid' as activation.
 
     Attributes:
         gamma (Tensor): 0-d buffer, saved; the same on every rank.
-        prob_correct (Tensor): 0-d buffer, saved: the running mean; NaN before the first object.
+        running_sums (Tensor): ``(2,)`` buffer, saved: of the probabilities, and of the elements.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -77,7 +83,17 @@ class AutomatedFocalLoss(_AdaptiveFocalLoss):
         self.max_gamma = max_gamma
         del self.gamma
         self.register_buffer('gamma', torch.tensor(float(gamma)))
-        self.register_buffer('prob_correct', torch.tensor(float('nan')))
+        self.register_buffer('running_sums', torch.zeros(2))
+
+    @property
+    def prob_correct(self) -> Tensor:
+        """The running mean, 0-d in 0..1; NaN before the first object."""
+        return self.running_sums[0] / self.running_sums[1]
+
+    @property
+    def terms(self) -> FocalTerms:
+        """With a gamma that the next call does not change under this one's backward pass."""
+        return super().terms._replace(gamma=self.gamma.clone())
 
     def _observe(self, pred, target, weight, avg_factor) -> None:
         rows, labels, _, score, weight = self._rows(pred, target, weight)
@@ -100,13 +116,12 @@ class AutomatedFocalLoss(_AdaptiveFocalLoss):
                 counted = counted * weight.gather(1, index)[:, 0]
         sums = torch.stack([(correct * counted).sum(), counted.sum()])
         all_reduce(sums)
-        mean = sums[0] / sums[1]
-        former = torch.where(self.prob_correct.isnan(), mean, self.prob_correct)
-        mean = self.momentum * former + (1 - self.momentum) * mean
-        # Without an object in the whole batch everything stays as it is.
-        seen = sums[1] > 0
-        self.prob_correct.copy_(torch.where(seen, mean, self.prob_correct))
-        gamma = (-mean.log()).clamp(0, self.max_gamma)
+        # Without an object in the whole batch, or with a prediction that is not finite,
+        # everything stays as it is.
+        seen = (sums[1] > 0) & sums.isfinite().all()
+        mixed = self.momentum * self.running_sums + (1 - self.momentum) * sums
+        self.running_sums.copy_(torch.where(seen, mixed, self.running_sums))
+        gamma = (-self.prob_correct.log()).clamp(0, self.max_gamma)
         self.gamma.copy_(torch.where(seen, gamma, self.gamma))
 
 
@@ -194,5 +209,7 @@ class EqualizedFocalLoss(_AdaptiveFocalLoss):
         if self.reduction == 'mean':
             gradients = gradients / (pred.numel() if avg_factor is None else avg_factor)
         all_reduce(gradients)
+        # One prediction that is not finite must not stay for good.
+        gradients = gradients.where(gradients.isfinite(), 0)
         self.positive_gradient += gradients[0]
         self.negative_gradient += gradients[1]

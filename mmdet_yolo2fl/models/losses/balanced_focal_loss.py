@@ -88,8 +88,14 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def _finite_log(prob: Tensor) -> Tensor:
-    # Added, not clamped: a probability of 0 where it should be 1 still gets a gradient (1e12).
-    return (prob + 1e-12).log()
+    """The logarithm, of 0 that of the smallest number; its slope ends at 1e12.
+
+    So a probability of 0 that should be 1 still gets a gradient, and one whose square is finite.
+    """
+    limit = 1e-12
+    exact = prob.detach().clamp(min=torch.finfo(prob.dtype).tiny).log()
+    straight = exact + (prob - prob.detach()) / limit
+    return torch.where(prob < limit, straight, prob.clamp(min=limit).log())
 
 
 @MODELS.register_module()
@@ -157,8 +163,10 @@ class BalancedFocalLoss(nn.Module):
                 f'BalancedFocalLoss: use_sigmoid={use_sigmoid} contradicts '
                 f'activation={activation!r}; give one of them'
             )
-        if not 0 <= gamma < float('inf'):
-            raise ValueError(f'BalancedFocalLoss: gamma must be finite and >= 0, got {gamma}')
+        if not isinstance(gamma, (int, float)) or not 0 <= gamma < float('inf'):
+            raise ValueError(
+                f'BalancedFocalLoss: gamma must be a finite number >= 0, got {gamma!r}'
+            )
         largest = 1.0 if alpha_mode == 'balanced' else float('inf')
         self.use_sigmoid = activation != 'softmax'
         self.activated = activation == 'none'
@@ -201,8 +209,9 @@ class BalancedFocalLoss(nn.Module):
             :func:`balanced_focal_loss`.
 
         Raises:
-            ValueError: If shapes do not fit, a label lies outside 0..C, or soft labels or
-                probabilities outside 0..1.
+            ValueError: If shapes do not fit, a label lies outside 0..C (with softmax 0..C-1),
+                or soft labels, scores or probabilities outside 0..1. On a GPU looking at values
+                would wait for it: there the message comes as a failed assertion of the device.
         """
         if self.activation == 'none':
             _check_unit_range('pred', pred, 'probabilities')
@@ -216,26 +225,33 @@ class BalancedFocalLoss(nn.Module):
                     'more than there are, the head works with softmax: set use_sigmoid=True in '
                     'the config, or give the background a value too'
                 )
+        if isinstance(avg_factor, (int, float)) and not avg_factor >= 0:
+            raise ValueError(f'BalancedFocalLoss: avg_factor must be >= 0, got {avg_factor}')
+        background = self.activation != 'softmax'
         if self.label_smoothing:
-            target = self._smooth(pred, dense_target(pred, target))
+            target = self._smooth(pred, dense_target(pred, target, background))
         reduction = reduction_override or self.reduction
-        if reduction == 'mean' and self._sums_in_blocks(pred, weight):
+        # weight_reduce_loss refuses a sum with an avg_factor.
+        sums = reduction == 'mean' or (reduction == 'sum' and avg_factor is None)
+        if sums and self._sums_in_blocks(pred, weight):
             total = focal_sum(*self._rows(pred, target, weight))
-            # As weight_reduce_loss divides.
-            total = total / (pred.numel() if avg_factor is None else avg_factor + EPSILON)
+            if reduction == 'mean':
+                # As weight_reduce_loss divides.
+                total = total / (pred.numel() if avg_factor is None else avg_factor + EPSILON)
             return self.loss_weight * total
+        terms = self.terms
         loss = balanced_focal_loss(
             pred,
-            dense_target(pred, target),
-            self.gamma,
-            self.alpha,
+            dense_target(pred, target, background),
+            terms.gamma,
+            terms.alpha,
             self.activation,
             self.alpha_mode,
-            self.class_weight,
-            self.poly_epsilon,
+            terms.positive,
+            terms.poly,
         )
-        if self.terms.scale is not None:
-            loss = loss * self.terms.scale
+        if terms.scale is not None:
+            loss = loss * terms.scale
         if weight is not None:
             weight = fit_weight(weight, loss)
         return self.loss_weight * weight_reduce_loss(loss, weight, reduction, avg_factor)
@@ -286,13 +302,20 @@ class BalancedFocalLoss(nn.Module):
         )
 
 
-def dense_target(pred: Tensor, target: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+def dense_target(
+    pred: Tensor, target: Tensor | tuple[Tensor, Tensor], background: bool = True
+) -> Tensor:
     """Class indices, (indices, scores) or dense labels as labels of the shape of ``pred``.
 
+    Args:
+        pred (Tensor): ``(..., C)``.
+        target (Tensor | tuple[Tensor, Tensor]): As of :meth:`BalancedFocalLoss.forward`.
+        background (bool): Whether index C is the background, or an error. Defaults to True.
+
     Raises:
-        ValueError: If the shapes do not fit, or an index lies outside 0..C.
+        ValueError: As :func:`check_target`.
     """
-    target, score = check_target(pred, target)
+    target, score = check_target(pred, target, background)
     if target.shape == pred.shape:
         return target
     dense = target[..., None] == torch.arange(pred.shape[-1], device=target.device)
@@ -300,18 +323,26 @@ def dense_target(pred: Tensor, target: Tensor | tuple[Tensor, Tensor]) -> Tensor
 
 
 def check_target(
-    pred: Tensor, target: Tensor | tuple[Tensor, Tensor]
+    pred: Tensor, target: Tensor | tuple[Tensor, Tensor], background: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """A target as labels or indices, and the scores of the indices if there are any.
+    """A target as labels, or as int64 indices, and the scores of the indices if there are any.
 
     Raises:
-        ValueError: If the shapes do not fit, or an index lies outside 0..C.
+        ValueError: If the shapes do not fit, an index lies outside 0..C (0..C-1 without a
+            background), or a label or score outside 0..1.
     """
     score = None
     if isinstance(target, (tuple, list)):
         target, score = target
+        if target.shape != pred.shape[:-1] or score.shape != target.shape:
+            raise ValueError(
+                f'BalancedFocalLoss: for a prediction of shape {tuple(pred.shape)} a target of '
+                f'(indices, scores) must have the shape {tuple(pred.shape[:-1])} each, got '
+                f'{tuple(target.shape)} and {tuple(score.shape)}'
+            )
+        _check_unit_range('scores of the target', score, 'soft labels')
     if target.shape == pred.shape:
-        if target.is_floating_point():
+        if target.dtype != torch.bool:
             _check_unit_range('target', target, 'labels')
         return target, None
     if target.shape != pred.shape[:-1] or target.is_floating_point():
@@ -320,8 +351,8 @@ def check_target(
             f'be integer indices of shape {tuple(pred.shape[:-1])} or labels of the same shape '
             f'as the prediction, got {target.dtype} of shape {tuple(target.shape)}'
         )
-    check_labels(target, pred.shape[-1] + 1, 'BalancedFocalLoss')
-    return target, score
+    check_labels(target, pred.shape[-1] + background, 'BalancedFocalLoss')
+    return target.long(), score
 
 
 def _check_unit_range(name: str, value: Tensor, what: str) -> None:
@@ -330,12 +361,12 @@ def _check_unit_range(name: str, value: Tensor, what: str) -> None:
         return
     low, high = value.detach().aminmax()
     valid = (low >= 0) & (high <= 1)  # False for NaN
+    message = f'BalancedFocalLoss: {name} must hold {what} in 0..1'
     if value.is_cuda:
-        torch._assert_async(valid)
+        torch._assert_async(valid, message)
     elif not valid:
         raise ValueError(
-            f'BalancedFocalLoss: {name} must hold {what} in 0..1, got values from {low:.4g} to '
-            f'{high:.4g}'
+            f'{message}, got values from {low:.4g} to {high:.4g}'
             + (": with activation='sigmoid' it takes logits" if name == 'pred' else '')
         )
 
@@ -350,11 +381,12 @@ def check_labels(labels: Tensor, end: int, where: str) -> None:
     if labels.numel() == 0:
         return
     valid = ((labels >= 0) & (labels < end)).all()
+    message = f'{where}: labels must lie in 0..{end - 1}'
     if labels.is_cuda:
-        torch._assert_async(valid)
+        torch._assert_async(valid, message)
     elif not valid:
         raise ValueError(
-            f'{where}: labels must lie in 0..{end - 1}, got {labels.min()}..{labels.max()}; '
+            f'{message}, got {labels.min()}..{labels.max()}; '
             "check num_classes in the model against the data set's metainfo classes"
         )
 
@@ -379,13 +411,20 @@ def fit_weight(weight: Tensor, loss: Tensor) -> Tensor:
 def _weights(name: str, value, largest: float, hint: str = '') -> Tensor | None:
     if value is None:
         return None
-    value = torch.as_tensor(value, dtype=torch.float32)
-    if value.dim() > 1 or value.numel() == 0 or not ((value >= 0) & (value <= largest)).all():
+    try:
+        values = torch.as_tensor(value, dtype=torch.float32)
+        valid = values.dim() < 2 and values.numel() > 0 and values.isfinite().all()
+        valid = valid and ((values >= 0) & (values <= largest)).all()
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        limits = f'in 0..{largest:g}' if largest < float('inf') else '>= 0'
         raise ValueError(
-            f'BalancedFocalLoss: {name} must be a number or a list of numbers in 0..{largest}, '
-            f'got {value.tolist()}{hint}'
+            f'BalancedFocalLoss: {name} must be a finite number or a list of such numbers '
+            f'{limits}, got {value!r}{hint}'
         )
-    return value
+    # One for all, however it is written.
+    return values.reshape(()) if values.numel() == 1 else values
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

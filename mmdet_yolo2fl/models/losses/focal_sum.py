@@ -162,7 +162,7 @@ def focal_sum(
 ) -> Tensor:
     """Sum of sigmoid focal loss without temporaries of the logits' size.
 
-    On a CPU in blocks that fit its caches, on a GPU by two Triton kernels
+    On a CPU in blocks that fit its caches, on a GPU by a Triton kernel forward and one backward
     (:mod:`.focal_triton`). Beside the logits the forward pass needs next to nothing, the
     backward pass the gradient.
 
@@ -186,7 +186,7 @@ def focal_sum(
 
 def _blocks(logits: Tensor):
     # A GPU needs more to do at once.
-    rows = max(1, (256 * BLOCK if logits.is_cuda else BLOCK) // logits.shape[1])
+    rows = max(1, (32 * BLOCK if logits.is_cuda else BLOCK) // logits.shape[1])
     for start in range(0, len(logits), rows):
         yield slice(start, start + rows)
 
@@ -229,19 +229,29 @@ def class_gradients(
     """
     positive = logits.new_zeros(logits.shape[1], dtype=torch.float32)
     negative = torch.zeros_like(positive)
-    classes = torch.arange(logits.shape[1], device=logits.device)
+    dense = target.shape == logits.shape
     for rows in _blocks(logits):
-        label = target[rows]
-        if target.shape != logits.shape:
-            label = label[:, None] == classes
-            if score is not None:
-                label = label * score[rows, None]
-        label = label.float()
-        slope = value_and_slope(logits[rows].float(), label, terms)[1].abs()
+        block = logits[rows].float()
+        if dense:
+            label = target[rows].float()
+            slope = value_and_slope(block, label, terms)[1].abs()
+        else:
+            slope = _negative_slope(block, terms).abs_()
         if weight is not None:
-            slope = slope * weight[rows]
-        positive += (slope * label).sum(0)
-        negative += (slope * (1 - label)).sum(0)
+            slope *= weight[rows]
+        if dense:
+            positive += (slope * label).sum(0)
+            negative += (slope * (1 - label)).sum(0)
+        else:
+            negative += slope.sum(0)
+    if not dense:
+        rows, classes, at_truth, label = _truths(logits, target, score)
+        own, at_weight = terms.at(classes), _weight_at(weight, rows, classes)
+        as_negative = value_and_slope(at_truth, torch.zeros_like(label), own)[1].abs() * at_weight
+        slope = value_and_slope(at_truth, label, own)[1].abs() * at_weight
+        positive.index_add_(0, classes, slope * label)
+        negative.index_add_(0, classes, slope * (1 - label) - as_negative)
+        negative.clamp_(min=0)  # what rounding may leave
     return positive, negative
 
 

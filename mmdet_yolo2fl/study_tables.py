@@ -1,0 +1,181 @@
+"""The tables of a study: a line for each run, the learning curves, means and differences."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+
+def write_text(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + '.tmp')
+    unfinished.write_text(text, encoding='utf-8')
+    unfinished.replace(path)
+
+
+def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> list[dict]:
+    """Mean and spread of every row, and its paired difference to the baseline.
+
+    Args:
+        results (list[dict]): Of :func:`train`.
+        baseline (str | None): A row.
+        metrics (list[str]): Names of metrics, in 0..1.
+
+    Returns:
+        list[dict]: For each row ``row``, ``seeds``, ``minutes``, and for each metric ``mean``,
+        ``std`` (of a sample; None with one seed), ``difference`` (the mean over the seeds that
+        both have) and ``low``, ``high``: its 95 % confidence interval by Student's t for paired
+        samples, None with fewer than two pairs.
+    """
+    by_row: dict[str, dict[int, dict]] = {}
+    for result in results:
+        by_row.setdefault(result['row'], {})[result['seed']] = result
+    summaries = []
+    for row, runs in by_row.items():
+        summary = dict(
+            row=row, seeds=len(runs), minutes=float(np.mean([r['minutes'] for r in runs.values()]))
+        )
+        for metric in metrics:
+            values = [run['metrics'].get(metric, math.nan) for run in runs.values()]
+            numbers = dict(
+                mean=float(np.mean(values)),
+                std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                difference=None,
+                low=None,
+                high=None,
+            )
+            others = by_row.get(baseline, {})
+            pairs = [seed for seed in runs if seed in others]
+            if row != baseline and pairs:
+                differences = np.array(
+                    [
+                        runs[seed]['metrics'].get(metric, math.nan)
+                        - others[seed]['metrics'].get(metric, math.nan)
+                        for seed in pairs
+                    ]
+                )
+                numbers['difference'] = float(differences.mean())
+                if len(pairs) > 1 and differences.std() > 0:
+                    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+                    numbers['low'], numbers['high'] = float(interval.low), float(interval.high)
+            summary[metric] = numbers
+        summaries.append(summary)
+    return summaries
+
+
+def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) -> str:
+    """The table of :func:`summarize`: the mean and the standard deviation, in points of AP."""
+    head = ['', 'seeds', *metrics]
+    if baseline:
+        head.append(f'{metrics[0]} against {baseline}, 95 % interval')
+    lines = ['| ' + ' | '.join([*head, 'minutes']) + ' |', '|---' * (len(head) + 1) + '|']
+    for summary in summaries:
+        cells = [summary['row'], str(summary['seeds'])]
+        for metric in metrics:
+            numbers = summary[metric]
+            spread = '' if numbers['std'] is None else f' ± {100 * numbers["std"]:.1f}'
+            cells.append(f'{100 * numbers["mean"]:.1f}{spread}')
+        if baseline:
+            numbers = summary[metrics[0]]
+            text = ''
+            if numbers['difference'] is not None:
+                text = f'{100 * numbers["difference"]:+.1f}'
+            if numbers['low'] is not None:
+                text += f' ({100 * numbers["low"]:+.1f} to {100 * numbers["high"]:+.1f})'
+            cells.append(text)
+        lines.append('| ' + ' | '.join([*cells, f'{summary["minutes"]:.1f}']) + ' |')
+    return '\n'.join(lines)
+
+
+# What a line says of its run beside the metrics, and how it is read.
+COLUMNS = dict(
+    row=str, seed=int, minutes=float, images=int, parameters=int,
+    machine=str, precision=str, config_hash=str,
+)  # fmt: skip
+# Tables of other programs may lack them.
+OPTIONAL = ('machine', 'precision', 'config_hash')
+
+
+def write_csv(file: Path, results: list[dict]) -> None:
+    """One line for each run: ``COLUMNS``, and AP50 and AP by class."""
+    names = sorted({key for result in results for key in result['metrics'] if '/' not in key})
+    if not names:
+        names = sorted({key for result in results for key in result['metrics']})
+    with open(file.with_name(file.name + '.tmp'), 'w', newline='', encoding='utf-8') as stream:
+        writer = csv.writer(stream, lineterminator='\n')
+        writer.writerow([*COLUMNS, *names])
+        for result in results:
+            about = [result.get(column) for column in COLUMNS]
+            values = [result['metrics'].get(name) for name in names]
+            writer.writerow(
+                [f'{x:.2f}' if isinstance(x, float) else x for x in about]
+                + ['' if value is None else f'{value:.4f}' for value in values]
+            )
+    file.with_name(file.name + '.tmp').replace(file)
+
+
+def write_curves(file: Path, results: list[dict], metric: str) -> None:
+    """One line for each evaluation: row, seed, epoch, and the metric of MMEngine's log."""
+    lines = ['row,seed,epoch,value']
+    for result in results:
+        for point in result['curve']:
+            if metric in point:
+                row = '"' + result['row'].replace('"', '""') + '"'
+                lines.append(f'{row},{result["seed"]},{point["epoch"]},{point[metric]:.4f}')
+    write_text(file, '\n'.join(lines) + '\n')
+
+
+def read_csv(file: Path) -> list[dict]:
+    """What :func:`write_csv` wrote, as results without curves.
+
+    Raises:
+        ValueError: If a column is missing or a number is none.
+    """
+    results = []
+    with open(file, newline='', encoding='utf-8') as stream:
+        for number, line in enumerate(csv.DictReader(stream), 2):
+            try:
+                for column in OPTIONAL:
+                    line.setdefault(column, '')
+                result = {column: kind(line.pop(column)) for column, kind in COLUMNS.items()}
+                result['metrics'] = {name: float(value) for name, value in line.items() if value}
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f'{file}, line {number}: {error!r}') from error
+            results.append(result | dict(curve=[]))
+    return results
+
+
+def read_curves(file: Path) -> dict[str, dict[int, list[tuple[int, float]]]]:
+    """``(epoch, value)`` by row and seed, as ``write_curves`` wrote them."""
+    curves: dict = {}
+    with open(file, newline='', encoding='utf-8') as stream:
+        for line in csv.DictReader(stream):
+            points = curves.setdefault(line['row'], {}).setdefault(int(line['seed']), [])
+            points.append((int(line['epoch']), float(line['value'])))
+    return curves
+
+
+def results_by_hash(folder: Path, metric: str) -> dict[str, dict]:
+    """The results of every table in a folder, with their curves, by the hash of their config.
+
+    Args:
+        folder (Path): With what :func:`write_csv` and :func:`write_curves` wrote; the latter as
+            ``<name>_curves.csv``.
+        metric (str): The one that the curves show.
+
+    Raises:
+        ValueError: If a table is broken.
+    """
+    found = {}
+    for table in sorted(folder.glob('*.csv')):
+        curves = table.with_name(f'{table.stem}_curves.csv')
+        if table.stem.endswith('_curves') or not curves.is_file():
+            continue
+        points = read_curves(curves)
+        for result in read_csv(table):
+            curve = points.get(result['row'], {}).get(result['seed'], [])
+            result['curve'] = [{'epoch': epoch, metric: value} for epoch, value in curve]
+            if result['config_hash']:
+                found[result['config_hash']] = result
+    return found
