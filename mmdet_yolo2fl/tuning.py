@@ -1,12 +1,14 @@
 """A search for the parameters of a focal loss, by Optuna (the extra `tune`)."""
 
 import gc
+import inspect
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
 import optuna
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
@@ -14,15 +16,25 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+from .models.losses import EqualizedFocalLoss
+
 SLOTS = ('loss_obj', 'loss_cls')
 # What may be searched. Gamma 5 is the largest of the focal loss paper (table 1b).
 SPACE = dict(
-    gamma=lambda trial: trial.suggest_float('gamma', 0.0, 5.0),
-    alpha=lambda trial: trial.suggest_float('alpha', 0.05, 0.95),
-    loss_weight=lambda trial: trial.suggest_float('loss_weight', 0.25, 16.0, log=True),
+    gamma=dict(low=0.0, high=5.0),
+    alpha=dict(low=0.05, high=0.95),
+    loss_weight=dict(low=0.25, high=16.0, log=True),
 )
 # Tried first: cross entropy as the control, then the paper's choice.
 FIRST = (dict(gamma=0.0, alpha=0.5), dict(gamma=2.0, alpha=0.25))
+
+
+def space_of(loss_type: str) -> dict[str, dict]:
+    """``SPACE``, as far as a loss takes it: ``EqualizedFocalLoss`` knows no gamma of 0."""
+    space = dict(SPACE)
+    if issubclass(MODELS.get(loss_type), EqualizedFocalLoss):
+        space['gamma'] = dict(low=0.25, high=5.0)
+    return space
 
 
 class PruningHook(Hook):
@@ -41,11 +53,19 @@ class PruningHook(Hook):
         self.values: list[float] = []
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Report, and raise ``TrialPruned`` if Optuna says so."""
-        self.metric = self.metric or first_precision(metrics)
-        if self.metric not in metrics:
-            raise KeyError(f'the validation has no metric {self.metric!r}; it has {list(metrics)}')
-        value = float(metrics[self.metric])
+        """Report, and raise ``TrialPruned`` if Optuna says so.
+
+        MMDetection's ``CocoMetric`` reports nothing at all where no box reaches the score
+        threshold: that is a precision of 0.
+        """
+        value = 0.0
+        if metrics:
+            self.metric = self.metric or first_precision(metrics)
+            if self.metric not in metrics:
+                raise KeyError(
+                    f'the validation has no metric {self.metric!r}; it has {list(metrics)}'
+                )
+            value = float(metrics[self.metric])
         self.values.append(value)
         self.trial.report(value, len(self.values))
         if self.trial.should_prune():
@@ -64,13 +84,13 @@ def first_precision(metrics: dict) -> str:
     raise KeyError(f'none of {list(metrics)} is a mean average precision: name one by --metric')
 
 
-def find_loss(cfg: Config, slot: str | None = None) -> str:
-    """The key of the focal loss in a config, such as ``model.bbox_head.loss_cls``.
+def find_loss(cfg: Config, slot: str | None = None) -> tuple[str, str]:
+    """The key of the focal loss in a config, such as ``model.bbox_head.loss_cls``, and its type.
 
     Args:
         cfg (Config): The config.
-        slot (str, optional): Name or key of the loss. Defaults to the first loss with a gamma, or
-            of a type with 'Focal' in its name.
+        slot (str, optional): Name or key of the loss. Defaults to the first whose class takes a
+            gamma.
 
     Raises:
         ValueError: If there is none, or the name fits several.
@@ -79,8 +99,7 @@ def find_loss(cfg: Config, slot: str | None = None) -> str:
 
     def walk(node, key):
         if isinstance(node, (dict, ConfigDict)):
-            kind = node.get('type')
-            if isinstance(kind, str) and ('gamma' in node or 'Focal' in kind):
+            if 'loss' in key and _takes_gamma(node.get('type')):
                 found[key] = node
             for name, child in node.items():
                 walk(child, f'{key}.{name}')
@@ -95,7 +114,34 @@ def find_loss(cfg: Config, slot: str | None = None) -> str:
             f'{cfg.filename}: {"no focal loss" if not keys else "several losses"} '
             f'{"" if slot is None else f"named {slot} "}in the model; there are {list(found)}'
         )
-    return keys[0]
+    return keys[0], found[keys[0]]['type']
+
+
+def _takes_gamma(kind) -> bool:
+    loss = MODELS.get(kind) if isinstance(kind, str) else None
+    return loss is not None and 'gamma' in inspect.signature(loss).parameters
+
+
+def changes(cfg: Config, loss_key: str, chosen: dict[str, float]) -> dict[str, float]:
+    """What a choice changes in a config: the loss, and the matching costs that are to equal it.
+
+    Args:
+        cfg (Config): The config.
+        loss_key (str): Of :func:`find_loss`.
+        chosen (dict[str, float]): Of ``SPACE``.
+
+    Returns:
+        dict[str, float]: Dotted keys and values.
+    """
+    found = {f'{loss_key}.{name}': value for name, value in chosen.items()}
+    assigner = (cfg.model.get('train_cfg') or {}).get('assigner') or {}
+    for index, cost in enumerate(assigner.get('match_costs') or ()):
+        if cost['type'] == 'FocalLossCost':
+            for name in ('gamma', 'alpha'):
+                if name in chosen:
+                    key = f'model.train_cfg.assigner.match_costs.{index}.{name}'
+                    found[key] = chosen[name]
+    return found
 
 
 def run_trial(
@@ -105,15 +151,16 @@ def run_trial(
     search: Sequence[str],
     metric: str | None,
     work_dir: Path,
+    space: dict[str, dict] = SPACE,
 ) -> float:
     """Train and evaluate one choice; the best validation of the run.
 
     Raises:
         optuna.TrialPruned: If Optuna stops it, or its loss is not finite.
     """
-    chosen = {name: SPACE[name](trial) for name in search}
     cfg = deepcopy(cfg)
-    cfg.merge_from_dict({f'{loss_key}.{name}': value for name, value in chosen.items()})
+    chosen = {name: trial.suggest_float(name, **space[name]) for name in search}
+    cfg.merge_from_dict(changes(cfg, loss_key, chosen))
     cfg.work_dir = str(work_dir / f'trial_{trial.number:04d}')
     # A name of its own: runs of one name share their visualizer and their log.
     cfg.experiment_name = f'{work_dir.name}_trial_{trial.number}'
@@ -138,11 +185,17 @@ def run_trial(
 
 
 def make_study(
-    name: str, storage: str, search: Sequence[str], startup: int, seed: int | None
+    name: str,
+    storage: str,
+    search: Sequence[str],
+    startup: int,
+    seed: int | None,
+    space: dict[str, dict] = SPACE,
 ) -> optuna.Study:
     """Open a study, or go on with the one of this name.
 
-    A trial whose process died is noticed by its missing heartbeat, and tried again.
+    A trial whose process died is noticed by its missing heartbeat, and tried again. Going on
+    draws other numbers than the first time, with the same seed too.
     """
     rdb = optuna.storages.RDBStorage(
         storage,
@@ -156,20 +209,30 @@ def make_study(
         storage=rdb,
         direction='maximize',
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, constant_liar=True, n_startup_trials=startup
-        ),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=1),
+        # The first validation says little. Steps begin at 1.
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=2),
     )
-    if not study.trials:
-        for values in FIRST:
-            study.enqueue_trial({key: values[key] for key in search if key in values})
+    study.sampler = optuna.samplers.TPESampler(
+        seed=None if seed is None else seed + len(study.trials),
+        multivariate=True,
+        constant_liar=True,
+        n_startup_trials=startup,
+    )
+    for values in FIRST:
+        values = {key: values[key] for key in search if key in values}
+        if all(values[key] >= space[key]['low'] for key in values):
+            # Once, whoever comes first.
+            study.enqueue_trial(values, skip_if_exists=True)
     return study
 
 
-def best_lines(study: optuna.Study, loss_key: str) -> str:
-    """The config lines of the best trial, nested as the key is."""
+def best_lines(study: optuna.Study, cfg: Config, loss_key: str) -> str:
+    """The best trial as config lines, or, where a list is in the way, for ``--cfg-options``."""
     values = ', '.join(f'{key}={value:.4g}' for key, value in study.best_params.items())
+    found = changes(cfg, loss_key, study.best_params)
+    if len(found) > len(study.best_params) or any(part.isdigit() for part in loss_key.split('.')):
+        options = ' '.join(f'{key}={value:.4g}' for key, value in found.items())
+        return f'# --cfg-options {options}'
     lines = values
     for part in reversed(loss_key.split('.')):
         lines = f'{part}=dict({lines})'

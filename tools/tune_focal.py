@@ -46,7 +46,11 @@ def make_parser():
     parser.add_argument(
         '--startup', type=int, default=5, help='trials at random, and before any is stopped early'
     )
-    parser.add_argument('--seed', type=int, help='of the search; that of training is in the config')
+    parser.add_argument(
+        '--seed',
+        type=int,
+        help='of the search, another one for each process; that of training is in the config',
+    )
     add_config_options(parser)
     return parser
 
@@ -65,14 +69,15 @@ def main(args=None):
     cfg = read_config(args, parser)
     load_only_weights()
     try:
-        loss_key = tuning.find_loss(cfg, args.loss)
+        loss_key, loss_type = tuning.find_loss(cfg, args.loss)
+        space = tuning.space_of(loss_type)
     except ValueError as error:
         parser.error(str(error))
     folder = Path(args.work_dir or f'work_dirs/tune_{Path(args.config).stem}').absolute()
     folder.mkdir(parents=True, exist_ok=True)
     storage = args.storage or f'sqlite:///{folder}/study.db'
     try:
-        study = tuning.make_study(folder.name, storage, args.search, args.startup, args.seed)
+        study = tuning.make_study(folder.name, storage, args.search, args.startup, args.seed, space)
     except Exception as error:  # of any database driver
         parser.error(f'--storage {storage}: {error}')
     print(f'Searching {", ".join(args.search)} of {loss_key}; study in {storage}')
@@ -81,11 +86,15 @@ def main(args=None):
     if finished:
         print(f'{finished} trials are done already')
     study.optimize(
-        lambda trial: tuning.run_trial(trial, cfg, loss_key, args.search, args.metric, folder),
+        lambda trial: tuning.run_trial(
+            trial, cfg, loss_key, args.search, args.metric, folder, space
+        ),
         n_trials=max(args.trials - finished, 0),
         callbacks=[optuna.study.MaxTrialsCallback(args.trials, states=states)],
     )
-    lines, text = tuning.best_lines(study, loss_key), tuning.table(study)
+    if not study.get_trials(states=states[:1]):
+        sys.exit(f'No trial came to its end; what happened is in {folder}')
+    lines, text = tuning.best_lines(study, cfg, loss_key), tuning.table(study)
     metric = study.best_trial.user_attrs.get('metric', args.metric)
     result = (
         f'{metric} {study.best_value:.4f} with\n\n```python\n{lines}\n```\n\n{text}\n'

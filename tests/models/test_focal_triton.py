@@ -68,6 +68,29 @@ def test_gamma_and_scale_of_each_class():
     compare(terms._replace(gamma=torch.tensor(1.7), scale=None), logits, labels, None, None)
 
 
+@pytest.mark.parametrize('classes', [1, 2, 6, 8, 80])
+@pytest.mark.parametrize('kind', ['labels', 'scores', 'soft'])
+def test_any_number_of_classes(classes, kind):
+    """Neighbours in a row are worked on together where the number of classes allows it."""
+    generator = torch.Generator().manual_seed(classes)
+    logits = torch.randn(23, classes, generator=generator) * 3
+    labels = torch.randint(0, classes + 1, (23,), generator=generator)
+    score, soft = torch.rand(23, generator=generator), torch.rand(23, classes, generator=generator)
+    target, score = dict(labels=(labels, None), scores=(labels, score), soft=(soft, None))[kind]
+    compare(BalancedFocalLoss().terms, logits, target, score, soft[:, :1])
+
+
+def test_small_losses_keep_their_digits():
+    """Well classified elements of cross entropy, of which a detector has most."""
+    logits = torch.linspace(-30, 0, 300).reshape(60, C)
+    labels = torch.full((60,), C)
+    terms = BalancedFocalLoss(gamma=0, alpha=None).terms
+    for row, label in zip(logits.split(1), labels.split(1)):
+        found = focal_triton.triton_focal_sum(row.to(DEVICE), label.to(DEVICE), terms)
+        expected = torch.nn.functional.softplus(row.double()).sum()
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 @pytest.mark.cuda
 def test_the_loss_takes_the_kernels(monkeypatch):
     calls = []

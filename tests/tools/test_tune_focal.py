@@ -4,7 +4,9 @@ from pathlib import Path
 
 import cv2
 import pytest
+from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 optuna = pytest.importorskip('optuna')
 
@@ -119,10 +121,70 @@ def test_hopeless_trials_are_stopped(tmp_path):
         tuning.first_precision({'accuracy': 1.0})
 
 
+def test_a_validation_without_boxes_is_a_precision_of_0():
+    hook = tuning.PruningHook(optuna.create_study().ask(), 'coco/bbox_mAP')
+    hook.after_val_epoch(None, {})
+    hook.after_val_epoch(None, {'coco/bbox_mAP': 0.25})
+    assert hook.values == [0.0, 0.25]
+
+
 def test_finds_the_loss_of_any_detector():
     cfg = Config(dict(model=dict(bbox_head=dict(loss_cls=dict(type='FocalLoss', gamma=2.0)))))
-    assert tuning.find_loss(cfg) == 'model.bbox_head.loss_cls'
+    assert tuning.find_loss(cfg) == ('model.bbox_head.loss_cls', 'FocalLoss')
     cfg.model.bbox_head.loss_obj = dict(type='BalancedFocalLoss')
-    assert tuning.find_loss(cfg, 'loss_obj') == 'model.bbox_head.loss_obj'
+    assert tuning.find_loss(cfg, 'loss_obj') == ('model.bbox_head.loss_obj', 'BalancedFocalLoss')
+    # It has a beta, and no gamma.
+    cfg.model.bbox_head = dict(loss_cls=dict(type='QualityFocalLoss'))
+    with pytest.raises(ValueError, match='no focal loss'):
+        tuning.find_loss(cfg)
     with pytest.raises(ValueError, match='no focal loss'):
         tuning.find_loss(Config(dict(model=dict(type='X'))))
+
+
+@pytest.mark.parametrize('file', sorted((CONFIGS / 'anywhere').glob('*.py')), ids=lambda f: f.stem)
+def test_every_choice_of_every_detector_builds(file, tmp_path):
+    cfg = Config.fromfile(file)
+    init_default_scope('mmdet')
+    loss_key, loss_type = tuning.find_loss(cfg)
+    space = tuning.space_of(loss_type)
+    study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', tuple(space), 2, 0, space)
+    tried = []
+    for _ in range(3):
+        trial = study.ask()
+        chosen = {name: trial.suggest_float(name, **limits) for name, limits in space.items()}
+        changed = cfg.copy()
+        changed.merge_from_dict(tuning.changes(cfg, loss_key, chosen))
+        model = MODELS.build(changed.model)
+        found = dict(model.named_modules())[loss_key.removeprefix('model.')]
+        gamma = getattr(found, 'base_gamma', found.gamma)
+        assert float(gamma) == pytest.approx(chosen['gamma'])
+        assigner = (changed.model.train_cfg or {}).get('assigner') or {}
+        for cost in assigner.get('match_costs') or ():
+            if cost.type == 'FocalLossCost':
+                assert (cost.gamma, cost.alpha) == (chosen['gamma'], chosen['alpha'])
+        tried.append(chosen['gamma'])
+        study.tell(trial, 0.1)
+    assert tried[:2] == [0.0, 2.0] or (tried[0] == 2.0 and loss_type == 'EqualizedFocalLoss')
+
+
+def test_going_on_with_a_seed_tries_something_else(tmp_path):
+    drawn = []
+    for _ in range(2):
+        study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', ['gamma'], 9, 0)
+        for _ in range(4):
+            trial = study.ask()
+            drawn.append(trial.suggest_float('gamma', **tuning.SPACE['gamma']))
+            study.tell(trial, 0.1)
+    assert drawn[:2] == [0.0, 2.0] and len(set(drawn)) == len(drawn) == 8
+
+
+def test_lines_to_paste():
+    study = optuna.create_study(direction='maximize')
+    study.enqueue_trial(dict(gamma=1.5))
+    study.optimize(lambda trial: trial.suggest_float('gamma', 0, 5), n_trials=1)
+    cfg = Config(dict(model=dict(bbox_head=dict(loss_cls=dict(type='FocalLoss')))))
+    lines = tuning.best_lines(study, cfg, 'model.bbox_head.loss_cls')
+    assert eval(lines.replace('model=', '', 1)) == dict(bbox_head=dict(loss_cls=dict(gamma=1.5)))
+    detr = Config.fromfile(CONFIGS / 'anywhere/conditional_detr_r18_fl.py')
+    lines = tuning.best_lines(study, detr, 'model.bbox_head.loss_cls')
+    assert lines.startswith('# --cfg-options model.bbox_head.loss_cls.gamma=1.5 model.train_cfg')
