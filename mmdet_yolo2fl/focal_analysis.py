@@ -75,7 +75,8 @@ def observe(
         target = target.masked_fill(ignored, num_columns if sigmoid else 0)
         weight = rows.new_ones(elements) if weight is None else weight
         weight = weight.masked_fill(ignored[:, None] if sigmoid else ignored, 0)
-    scale = 1 / (math.prod(elements) if avg_factor is None else avg_factor)
+    number = math.prod(elements) if avg_factor is None else avg_factor
+    scale = 1 / number if loss_module.reduction == 'mean' else 1.0
 
     num_bins = len(edges) + 1
     table = rows.new_zeros(3, 2 * num_bins, dtype=torch.float64)

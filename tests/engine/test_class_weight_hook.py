@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 import torch
 from mmdet.models.losses import CrossEntropyLoss
+from mmdet.registry import MODELS
+from mmengine.hub import get_config
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmdet_yolo2fl.engine import ClassWeightHook
@@ -48,6 +51,22 @@ def test_softmax_with_a_background():
     ClassWeightHook().before_train(run_of(loss, channels=4))
     np.testing.assert_allclose(loss.class_weight, [*class_weights(COUNTS), 1.0], rtol=1e-6)
     assert loss(torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 3])).isfinite()
+
+
+def test_the_second_stage_of_two():
+    """The RPN tells no classes apart, and the second stage has a column for the background."""
+    init_default_scope('mmdet')
+    cfg = get_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py').model
+    cfg.backbone.init_cfg = None
+    cfg.roi_head.bbox_head.num_classes = 3
+    run = run_of(CrossEntropyLoss())
+    run.model = MODELS.build(cfg)
+    ClassWeightHook().before_train(run)
+    assert run.model.rpn_head.loss_cls.class_weight is None
+    found = run.model.roi_head.bbox_head.loss_cls.class_weight
+    np.testing.assert_allclose(found, [*class_weights(COUNTS), 1.0], rtol=1e-6)
+    with pytest.raises(ValueError, match='3 classes, but rpn_head.loss_cls .* RPNHead of 1'):
+        ClassWeightHook(losses=['rpn_head.loss_cls']).before_train(run)
 
 
 def test_names_classes_without_boxes(caplog):

@@ -56,6 +56,15 @@ def elements_by_loop(pred, labels, weight, gamma, alpha, avg_factor):
     return rows
 
 
+@pytest.mark.parametrize('rows', [10, 400])
+def test_a_sum_is_not_divided(rows):
+    """Or the levels of YOLOv3, which sums, would weigh the same whatever their size."""
+    pred, labels, weight = batch(rows=rows)
+    loss = BalancedFocalLoss(reduction='sum')
+    table, _ = look(loss, pred, labels, weight)
+    assert table[LOSS].sum() == pytest.approx(loss(pred, labels, weight).item(), rel=1e-4)
+
+
 @pytest.mark.parametrize('kind', [BalancedFocalLoss, FocalLoss])
 @pytest.mark.parametrize('block', [1 << 22, 9])
 def test_sums_equal_a_loop_over_the_elements(kind, block, monkeypatch):

@@ -84,6 +84,7 @@ def test_two_processes_have_the_state_of_one(tmp_path):
     single = focal_worker.train(slice(0, 40))
     for name, (state, gradient) in single.items():
         for key, value in state.items():
+            assert torch.equal(*(rank[name][0][key] for rank in ranks)), key
             for rank in ranks:
                 torch.testing.assert_close(rank[name][0][key], value, rtol=1e-5, atol=1e-7)
         both = torch.cat([rank[name][1] for rank in ranks])

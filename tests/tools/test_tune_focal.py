@@ -158,7 +158,7 @@ def test_every_choice_of_every_detector_builds(file, tmp_path):
         found = dict(model.named_modules())[loss_key.removeprefix('model.')]
         gamma = getattr(found, 'base_gamma', found.gamma)
         assert float(gamma) == pytest.approx(chosen['gamma'])
-        assigner = (changed.model.train_cfg or {}).get('assigner') or {}
+        assigner = (changed.model.get('train_cfg') or {}).get('assigner') or {}
         for cost in assigner.get('match_costs') or ():
             if cost.type == 'FocalLossCost':
                 assert (cost.gamma, cost.alpha) == (chosen['gamma'], chosen['alpha'])

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 import torch
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from ...imbalance import METHODS, class_counts, class_weights
 
@@ -26,12 +28,13 @@ class ClassWeightHook(Hook):
         beta (float): Of the effective number, in [0, 1). Defaults to 0.999.
         losses (Sequence[str], optional): Names of the loss modules, such as
             ``'bbox_head.loss_cls'``. Defaults to None: every ``loss_cls`` that has a
-            ``class_weight``: :class:`BalancedFocalLoss` and its family, and MMDetection's
-            ``CrossEntropyLoss``.
+            ``class_weight`` (:class:`BalancedFocalLoss` and its family, MMDetection's
+            ``CrossEntropyLoss``), in a head that tells the classes apart (an RPN does not).
 
     Raises:
         ValueError: If an argument is out of its range; at the start of training if there is no
-            such loss, or if the config sets its weights already.
+            such loss, if its head has another number of classes than the data set, or if the
+            config sets its weights already.
     """
 
     def __init__(
@@ -52,9 +55,13 @@ class ClassWeightHook(Hook):
         """Count, and set the weights."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         modules = dict(model.named_modules())
+        classes = list(runner.train_dataloader.dataset.metainfo['classes'])
         if self.losses is None:
             names = [name for name in modules if name.split('.')[-1] == 'loss_cls']
             names = [name for name in names if hasattr(modules[name], 'class_weight')]
+            names = [
+                name for name in names if _columns(_head(modules, name)) - len(classes) in (0, 1)
+            ]
         else:
             names = self.losses
         wrong = [name for name in names if not hasattr(modules.get(name), 'class_weight')]
@@ -66,9 +73,8 @@ class ClassWeightHook(Hook):
             }
             raise ValueError(
                 f'ClassWeightHook: {wrong or "no loss_cls"} takes a class_weight, as '
-                f'BalancedFocalLoss does; the model has {losses}'
+                f'BalancedFocalLoss does, for {len(classes)} classes; the model has {losses}'
             )
-        classes = list(runner.train_dataloader.dataset.metainfo['classes'])
         counts = class_counts(runner.train_dataloader.dataset, len(classes))
         weights = class_weights(counts, self.method, self.beta)
         for name in names:
@@ -83,14 +89,31 @@ class ClassWeightHook(Hook):
                 runner.logger.warning(f'No box of {label} in the training set: weighed as one box')
 
     def _set(self, modules: dict, name: str, weights) -> None:
-        loss, head = modules[name], modules[name.rpartition('.')[0]]
+        loss, head = modules[name], _head(modules, name)
         if loss.class_weight is not None and not hasattr(loss, '_class_weight_hook'):
             raise ValueError(f'ClassWeightHook: the config sets class_weight of {name} already')
+        further = _columns(head) - len(weights)
+        if further not in (0, 1):
+            raise ValueError(
+                f'ClassWeightHook: the data set has {len(weights)} classes, but {name} belongs to '
+                f'a {type(head).__name__} of {_columns(head)}'
+            )
         loss._class_weight_hook = True
-        values = torch.as_tensor(weights, dtype=torch.float32)
-        if getattr(head, 'cls_out_channels', None) == len(weights) + 1:
-            values = torch.cat([values, torch.ones(1)])  # the background of a softmax
+        # One more for the background of a softmax.
+        values = torch.as_tensor([*weights, *[1.0] * further], dtype=torch.float32)
         if 'class_weight' in loss._buffers:
             loss.class_weight = values.to(next(head.parameters()).device)
         else:
             loss.class_weight = values.tolist()
+
+
+def _head(modules: dict[str, nn.Module], loss_name: str) -> nn.Module:
+    return modules[loss_name.rpartition('.')[0]]
+
+
+def _columns(head: nn.Module) -> int:
+    """How many columns the predictions have that a head gives to its ``loss_cls``."""
+    if hasattr(head, 'cls_out_channels'):
+        return head.cls_out_channels
+    # Of a second stage, which always has a column for the background.
+    return head.num_classes + isinstance(head, BBoxHead)
