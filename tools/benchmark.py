@@ -5,11 +5,11 @@ python tools/benchmark.py A.py B.py --checkpoints A.pth B.pth --size 320 256 --m
 
 Any configs of MMDetection's kind. The detectors take turns, so that a busy machine slows all alike:
 read the ratios. For each: parameters, FLOPs (of one forward pass, a multiplication with its
-addition counted once), milliseconds of the network alone and of the whole prediction (pipeline,
-network, boxes) of one image, images a second in batches, milliseconds of a training step, the share
-of it that the head takes for its targets and losses (forward), and the peak of memory in it beyond
-the weights. Checkpoints are evaluated on the config's test set. Writes benchmark.md, benchmark.csv
-and benchmark.png; a detector that fails is named, and the others go on.
+addition counted once), milliseconds of one image and images a second in batches, of the network
+alone and of the whole prediction (pipeline, network, boxes), milliseconds of a training step, the
+share of it that the head takes for its targets and losses (forward), and the peak of memory in it
+beyond the weights. Checkpoints are evaluated on the config's test set. Writes benchmark.md,
+benchmark.csv and benchmark.png; a detector that fails is named, and the others go on.
 """
 
 import argparse
@@ -50,13 +50,24 @@ COLUMNS = {
     'parameters_m': 'parameters (M)',
     'gflops': 'GFLOPs',
     'network_ms': 'network (ms)',
+    'network_images_s': 'network (images/s)',
     'prediction_ms': 'whole prediction (ms)',
-    'images_s': 'images/s',
+    'images_s': 'whole prediction (images/s)',
     'step_ms': 'training step (ms)',
     'loss_share': 'of it losses',
     'memory_mb': 'its memory (MB)',
     'AP50': 'AP50',
     'AP': 'AP',
+}
+
+
+# What is timed, and where it goes.
+FUNCTIONS = {
+    'network': 'network_ms',
+    'network_throughput': 'network_images_s',
+    'prediction': 'prediction_ms',
+    'throughput': 'images_s',
+    'step': 'step_ms',
 }
 
 
@@ -183,10 +194,16 @@ class Contestant:
         dtype = torch.bfloat16 if kind == 'cpu' else torch.float16
         return torch.autocast(kind, dtype, enabled=self.amp)
 
-    @torch.no_grad()
     def network(self):
+        self.run_network(self.single)
+
+    def network_throughput(self):
+        self.run_network(self.batch)
+
+    @torch.no_grad()
+    def run_network(self, images):
         self.model.eval()
-        data = self.model.data_preprocessor(self.single)
+        data = self.model.data_preprocessor(images)
         with self.autocast():
             self.model(data['inputs'], data['data_samples'], mode='tensor')
 
@@ -266,7 +283,7 @@ def measure(args):
             try:
                 contestant = Contestant(path, mode, args)
                 parameters, flops = contestant.complexity()
-                for function in ('network', 'prediction', 'throughput', 'step'):
+                for function in FUNCTIONS:
                     getattr(contestant, function)()
             except Exception as error:  # whatever is wrong with it, the others go on
                 failed[f'{name}, {mode}'] = f'{type(error).__name__}: {error}'
@@ -276,12 +293,7 @@ def measure(args):
             rows[name, mode] = dict(
                 config=name, mode=mode, parameters_m=parameters / 1e6, gflops=flops / 1e9
             )
-    for function, column in (
-        ('network', 'network_ms'),
-        ('prediction', 'prediction_ms'),
-        ('throughput', 'images_s'),
-        ('step', 'step_ms'),
-    ):
+    for function, column in FUNCTIONS.items():
         print(f'\nTiming {COLUMNS[column]}')
         times = alternate(
             {key: getattr(contestant, function) for key, contestant in contestants.items()},
@@ -290,7 +302,8 @@ def measure(args):
         )
         for key, values in times.items():
             median = statistics.median(values)
-            rows[key][column] = 1000 * args.batch / median if column == 'images_s' else median
+            per_second = column.endswith('images_s')
+            rows[key][column] = 1000 * args.batch / median if per_second else median
     for key, contestant in contestants.items():
         losses = statistics.median(contestant.loss_ms[-args.repeat :])
         rows[key]['loss_share'] = losses / rows[key]['step_ms']
@@ -299,7 +312,8 @@ def measure(args):
 
 
 def add_accuracy(args, rows):
-    accuracy = {}
+    """Accuracies from a study's table and from checkpoints; what failed, by name."""
+    accuracy, failed = {}, {}
     if args.study:
         by_row = {}
         for result in read_csv(args.study):
@@ -310,10 +324,14 @@ def add_accuracy(args, rows):
             }
     for path, name, checkpoint in zip(args.configs, args.names, args.checkpoints or ()):
         if checkpoint != '-':
-            with tempfile.TemporaryDirectory() as folder:
-                accuracy[name] = evaluate(path, checkpoint, folder)
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    accuracy[name] = evaluate(path, checkpoint, folder)
+            except Exception as error:  # the times of hours shall not be lost by it
+                failed[f'{name}, accuracy'] = f'{type(error).__name__}: {error}'
     for row in rows:
         row.update(accuracy.get(row['config'], {}))
+    return failed
 
 
 def markdown(rows):
@@ -371,7 +389,7 @@ def main(args=None):
     print(where)
     rows, failed = measure(args)
     if rows:
-        add_accuracy(args, rows)
+        failed |= add_accuracy(args, rows)
         args.out.mkdir(parents=True, exist_ok=True)
         text = f'{where}; batches of {args.batch}\n\n{markdown(rows)}\n'
         text += ''.join(f'\n{name} failed: {error}\n' for name, error in failed.items())

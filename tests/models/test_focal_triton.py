@@ -7,7 +7,7 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'  # before the first import
-pytest.importorskip('triton')
+pytest.importorskip('triton', reason='needs Triton: pip install triton')
 
 from mmdet_yolo2fl.models.losses import BalancedFocalLoss, focal_triton  # noqa: E402
 from mmdet_yolo2fl.models.losses.focal_sum import focal_sum  # noqa: E402

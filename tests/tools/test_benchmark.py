@@ -35,7 +35,10 @@ def test_table_of_two_configs(tool, tmp_path):
     modes = ('float32', 'amp, channels_last')
     assert names == [(name, mode) for name in ('focal', 'squared') for mode in modes]
     for row in rows:
-        for key in ('network_ms', 'prediction_ms', 'images_s', 'step_ms', 'memory_mb', 'gflops'):
+        for key in (
+            *('network_ms', 'network_images_s', 'prediction_ms', 'images_s'),
+            *('step_ms', 'memory_mb', 'gflops'),
+        ):
             assert float(row[key]) > 0, key
         assert 0 < float(row['loss_share']) < 1
     # The losses have no weights.
@@ -62,6 +65,15 @@ def test_accuracy_from_a_study(tool, tmp_path):
     out, rows = run(tool, tmp_path, write(tmp_path, 'focal'), '--study', str(table))
     assert float(rows[0]['AP50']) == pytest.approx(0.6)
     assert '| 0.600 | 0.300 |' in (out / 'benchmark.md').read_text()
+
+
+def test_a_broken_checkpoint_does_not_cost_the_times(tool, tmp_path):
+    broken = tmp_path / 'broken.pth'
+    broken.write_bytes(b'no checkpoint')
+    with pytest.raises(SystemExit, match='focal, accuracy.*broken.pth'):
+        run(tool, tmp_path, write(tmp_path, 'focal'), '--checkpoints', str(broken))
+    (row,) = csv.DictReader((tmp_path / 'out/benchmark.csv').open())
+    assert float(row['step_ms']) > 0 and not row['AP50']
 
 
 def test_usage_errors(tool, refused, tmp_path):
