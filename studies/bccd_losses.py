@@ -38,6 +38,14 @@ rows = {
     'joint focal, alpha by class': _head(
         loss_obj=None, loss_cls=dict(**{**_joint, 'alpha': [0.09, 0.31, 0.31]}, loss_weight=4.0)
     ),
+    # The same weights without focusing: which of the two is it?
+    'joint cross entropy, alpha by class': _head(
+        loss_obj=None,
+        loss_cls=dict(
+            **{**_joint, 'alpha': [0.09, 0.31, 0.31], 'gamma': 0.0},
+            loss_weight=4.0,
+        ),
+    ),
     'automated': _head(
         loss_obj=dict(_delete_=True, type='AutomatedFocalLoss', alpha=0.25, loss_weight=4.0)
     ),

@@ -95,7 +95,7 @@ def main(args=None):
     if not study.get_trials(states=states[:1]):
         sys.exit(f'No trial came to its end; what happened is in {folder}')
     lines, text = tuning.best_lines(study, cfg, loss_key), tuning.table(study)
-    metric = study.best_trial.user_attrs.get('metric', args.metric)
+    metric = study.best_trial.user_attrs.get('metric') or args.metric or 'precision'
     result = (
         f'{metric} {study.best_value:.4f} with\n\n```python\n{lines}\n```\n\n{text}\n'
         'One seed each: differences of a point may be chance. Train the best and the control '

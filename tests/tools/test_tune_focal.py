@@ -1,5 +1,8 @@
 """The search for focal-loss parameters, with trainings of seconds."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,7 +15,8 @@ optuna = pytest.importorskip('optuna')
 
 from mmdet_yolo2fl import tuning  # noqa: E402
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / 'configs'
 
 
 @pytest.fixture
@@ -84,6 +88,27 @@ def test_search_and_go_on(config, tmp_path, tool, capsys):
     # finished: nothing more is trained
     tool('tune_focal')([*arguments, '--trials', '4'])
     assert not (out / 'trial_0004').exists()
+
+
+def test_two_workers_share_a_study(config, tmp_path):
+    out = tmp_path / 'tuned'
+    command = [sys.executable, str(ROOT / 'tools/tune_focal.py'), str(config)]
+    command += ['--work-dir', str(out), '--trials', '5', '--startup', '2']
+    environment = dict(os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='1')
+    workers = [
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(2)
+    ]
+    printed = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], printed
+    study = optuna.load_study(study_name='tuned', storage=f'sqlite:///{out}/study.db')
+    done = [t for t in study.trials if t.state.name in ('COMPLETE', 'PRUNED')]
+    # A trial that was under way when the other finished the last one is not thrown away.
+    assert 5 <= len(done) <= 6 and len(study.trials) == len(done)
+    gammas = [trial.params['gamma'] for trial in study.trials]
+    assert len(set(gammas)) == len(gammas) and {0.0, 2.0} <= set(gammas)
 
 
 def test_usage_errors(config, tmp_path, tool, refused):

@@ -1,7 +1,7 @@
 # What MMDetection's detectors share here: data, augmentation, budget and schedule of
-# configs/study/bccd.py, from scratch. With a pretrained start: `--cfg-options load_from=...` for a
-# whole detector, `model.backbone.init_cfg` as in MMDetection's own config for a backbone.
-_base_ = '../../study/bccd.py'
+# configs/study/bccd_final.py, from scratch. With a pretrained start: `load_from` for a whole
+# detector, `model.backbone.init_cfg` as in MMDetection's own config for a backbone.
+_base_ = '../../study/bccd_final.py'
 optim_wrapper = dict(
     optimizer=dict(lr=0.0005),
     # RTMDet shares convolutions between its levels.

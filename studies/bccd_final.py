@@ -1,0 +1,28 @@
+# The best of ours against MMDetection's detectors: `trainval` to `test`, 416x320, 80 epochs, from
+# scratch, the same augmentation. `python tools/study.py studies/bccd_final.py`
+config = '../configs/study/bccd_final.py'
+seeds = [0, 1, 2]
+baseline = 'YOLOv2, cross entropy'
+
+
+def _other(name):
+    return dict(config=f'../configs/baselines/bccd_{name}.py')
+
+
+rows = {
+    'YOLOv2, alpha by class': dict(),
+    'YOLOv2, cross entropy': dict(
+        model=dict(
+            bbox_head=dict(
+                loss_obj=dict(_delete_=True, type='BalancedFocalLoss', gamma=0.0, alpha=None),
+                loss_cls=dict(_delete_=True, type='CrossEntropyLoss', use_sigmoid=False),
+            )
+        )
+    ),
+    'RTMDet-tiny': _other('rtmdet_tiny'),
+    'YOLOX-tiny': _other('yolox_tiny'),
+    'YOLOv3, MobileNetV2': _other('yolov3_mobilenetv2'),
+    'SSD300': _other('ssd300'),
+    'YOLOv3, Darknet-53': _other('yolov3_d53'),
+    'RetinaNet, ResNet-50': _other('retinanet_r50'),
+}
