@@ -1,0 +1,62 @@
+"""MMDetection's ``DetInferencer``, with a verified checkpoint and the right names."""
+
+import warnings
+from copy import deepcopy
+from pathlib import Path
+
+from mmdet.apis import DetInferencer
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from torch import nn
+
+from ..checkpoints import load_only_weights, verify_checkpoint
+
+
+class _Inferencer(DetInferencer):
+    """Takes the names of the classes from the config where the checkpoint has none."""
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict, cfg: Config) -> None:
+        if 'state_dict' not in checkpoint:  # the weights alone
+            checkpoint = dict(state_dict=checkpoint)
+        meta = checkpoint.setdefault('meta', {})
+        if 'dataset_meta' not in meta and 'CLASSES' not in meta:
+            dataset = deepcopy(cfg.test_dataloader.dataset)
+            dataset['lazy_init'] = True  # for its names, not for its images
+            meta['dataset_meta'] = dict(DATASETS.build(dataset).metainfo)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='palette does not exist')
+            super()._load_weights_to_model(model, checkpoint, cfg)
+
+
+def load_inferencer(
+    cfg: Config, checkpoint: str | Path, device: str | None = None
+) -> DetInferencer:
+    """A ``DetInferencer`` for a config and a checkpoint.
+
+    Where the checkpoint does not name its classes, those of the config's test set are taken
+    (``DetInferencer`` itself takes COCO's).
+
+    Args:
+        cfg (Config): Of a detector, with its ``test_dataloader``.
+        checkpoint (str | Path): File or address; see ``checkpoints.verify_checkpoint``.
+        device (str, optional): Such as 'cuda:0'. Defaults to None: a GPU if there is one.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is refused, or if it names another number of classes than the detector
+            has, or if the config lacks what predictions need.
+    """
+    checkpoint = verify_checkpoint(checkpoint)
+    load_only_weights()
+    if not cfg.get('test_dataloader'):
+        raise ValueError(f'{cfg.filename}: has no test_dataloader, whose pipeline predictions need')
+    # It changes the config that it is given.
+    inferencer = _Inferencer(deepcopy(cfg), str(checkpoint), device, show_progress=False)
+    names = inferencer.model.dataset_meta['classes']
+    number = getattr(getattr(inferencer.model, 'bbox_head', None), 'num_classes', len(names))
+    if len(names) != number:
+        raise ValueError(
+            f'checkpoint {checkpoint}: names {len(names)} classes, but the detector of '
+            f'{cfg.filename} has {number}'
+        )
+    return inferencer

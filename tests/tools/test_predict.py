@@ -1,0 +1,255 @@
+"""From images to drawings, tables and COCO files, against MMDetection's own inference."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import inference_detector, init_detector
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from tests.inference.test_sources import write_video
+from tests.test_checkpoints import Hostile
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(tmp_path, data_root):
+    path = tmp_path / 'squares.py'
+    path.write_text(
+        f"""
+_base_ = '{ROOT}/configs/yolov2_fl.py'
+model = dict(
+    backbone=dict(widen_factor=0.125),
+    neck=dict(in_channels=(64, 128), out_channels=32, passthrough_channels=8),
+    bbox_head=dict(in_channels=64, feat_channels=32, num_classes=2, prior_prob=0.5),
+    test_cfg=dict(score_thr=0.0, max_per_img=5))
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(96, 64), keep_ratio=False),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PackDetInputs',
+         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+test_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False,
+    dataset=dict(_delete_=True, type='CocoDataset', data_root='{data_root}',
+                 data_prefix=dict(img=''), ann_file='valid.json', test_mode=True,
+                 metainfo=dict(classes=('red', 'blue'), palette=[(255, 0, 0), (0, 0, 255)]),
+                 pipeline=pipeline))
+val_dataloader = test_dataloader
+test_evaluator = dict(_delete_=True, type='CocoMetric', ann_file='{data_root}/valid.json')
+val_evaluator = test_evaluator
+"""
+    )
+    return path
+
+
+@pytest.fixture
+def checkpoint(config, tmp_path):
+    """The weights alone, which name no classes."""
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(config).model)
+    model.init_weights()
+    for parameter in model.bbox_head.conv_pred.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    path = tmp_path / 'weights.pth'
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def lines(out):
+    with open(out / 'predictions.csv', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_equals_mmdetections_inference(config, checkpoint, data_root, tmp_path, tool, capsys):
+    out = tmp_path / 'out'
+    tool('predict')(
+        [str(config), str(checkpoint), str(data_root), '--out', str(out), '--device', 'cpu']
+        + ['--score-thr', '0.2', '--batch-size', '3', '--crops']
+    )
+    model = init_detector(str(config), str(checkpoint), device='cpu', palette='random')
+    expected = []
+    for number in range(1, 5):
+        found = inference_detector(model, str(data_root / f'{number}.png')).pred_instances
+        expected += [
+            (f'{number}.png', ('red', 'blue')[label], score, box)
+            for score, label, box in zip(
+                found.scores.tolist(), found.labels.tolist(), found.bboxes.tolist()
+            )
+            if score >= 0.2
+        ]
+    table, content = lines(out), json.loads((out / 'predictions.json').read_text())
+    assert 0 < len(expected) == len(table) == len(content['annotations'])
+    assert f'{len(expected)} boxes in 4 images' in capsys.readouterr().out
+    images = {image['id']: image for image in content['images']}
+    names = {category['id']: category['name'] for category in content['categories']}
+    for (file, name, score, box), line, entry in zip(expected, table, content['annotations']):
+        assert Path(line['file']).name == file and line['class'] == name
+        assert float(line['score']) == pytest.approx(score, abs=1e-4)
+        assert [float(line[key]) for key in ('x1', 'y1', 'x2', 'y2')] == pytest.approx(
+            box, abs=0.02
+        )
+        image = images[entry['image_id']]
+        assert Path(image['file_name']).name == file and (image['width'], image['height']) == (
+            (90, 60)
+        )
+        assert names[entry['category_id']] == name
+        x, y, width, height = entry['bbox']
+        assert [x, y, x + width, y + height] == pytest.approx(box, abs=0.02)
+    crops = sorted(out.glob('crops/*/*.jpg'))
+    assert len(crops) == len(expected)
+    assert {crop.parent.name for crop in crops} == {name for _, name, *_ in expected}
+    for number in range(1, 5):
+        drawn = cv2.imread(str(out / f'drawn/{number}.jpg'))
+        plain = cv2.imread(str(data_root / f'{number}.png'))
+        assert drawn.shape == plain.shape and np.abs(drawn.astype(int) - plain).max() > 100
+    assert not list(out.rglob('*.tmp'))
+
+
+def test_can_be_evaluated(config, checkpoint, data_root, tmp_path, tool):
+    """With the ids of the annotations: the AP is that of tools/test.py."""
+    command = [str(config), str(checkpoint), f'{data_root}/*.png', '--device', 'cpu', '--no-draw']
+    tool('predict')([*command, '--score-thr', '0', '--out', str(tmp_path / 'first')])
+    # Some of what it finds as the truth, with ids that nobody would guess.
+    content = json.loads((tmp_path / 'first/predictions.json').read_text())
+    for image in content['images']:
+        image['id'] += 70
+        image['file_name'] = Path(image['file_name']).name
+    for entry in content['annotations']:
+        entry['image_id'] += 70
+        entry['category_id'] *= 30
+        del entry['score']
+    for category in content['categories']:
+        category['id'] *= 30
+    content['annotations'] = content['annotations'][1::2]
+    annotations = data_root / 'valid.json'
+    annotations.write_text(json.dumps(content))
+    out = tmp_path / 'out'
+    tool('predict')(
+        [*command, '--score-thr', '0', '--out', str(out), '--annotations', str(annotations)]
+    )
+    truth = COCO(str(annotations))
+    found = json.loads((out / 'predictions.json').read_text())['annotations']
+    evaluation = COCOeval(truth, truth.loadRes(found), 'bbox')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    metrics = tool('test')([str(config), str(checkpoint), '--work-dir', str(tmp_path / 'work')])
+    assert metrics['coco/bbox_mAP_50'] == pytest.approx(evaluation.stats[1], abs=1e-3)
+    assert 0.1 < evaluation.stats[1] < 1
+    assert not (out / 'drawn').exists()
+
+
+def test_videos_are_drawn_as_videos(config, checkpoint, tmp_path, tool):
+    film, out = write_video(tmp_path / 'film.avi', 5, (90, 60)), tmp_path / 'out'
+    command = [str(config), str(checkpoint), str(film), '--out', str(out), '--device', 'cpu']
+    tool('predict')([*command, '--score-thr', '0', '--batch-size', '2', '--every', '2'])
+    capture = cv2.VideoCapture(str(out / 'drawn/film.mp4'))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert capture.get(cv2.CAP_PROP_FPS) == 5
+    assert (capture.get(3), capture.get(4)) == (90, 60)
+    assert sorted({line['frame'] for line in lines(out)}) == ['0', '2', '4']
+    content = json.loads((out / 'predictions.json').read_text())
+    assert [Path(image['file_name']).name for image in content['images']] == [
+        'film.avi#0',
+        'film.avi#2',
+        'film.avi#4',
+    ]
+    assert sorted(path.name for path in (out / 'drawn').iterdir()) == ['film.mp4']
+
+
+def test_a_broken_file_is_counted_and_the_others_go_on(
+    config, checkpoint, data_root, tmp_path, tool, capsys
+):
+    (data_root / '2.png').write_bytes(b'no image')
+    out = tmp_path / 'out'
+    command = [str(config), str(checkpoint), '--out', str(out), '--device', 'cpu']
+    tool('predict')([*command, str(data_root)])
+    printed = capsys.readouterr().out
+    assert 'in 3 images' in printed and '1 files could not be read' in printed
+    assert '2.png' in printed
+    with pytest.raises(SystemExit, match='Nothing could be predicted'):
+        tool('predict')([*command, str(data_root / '2.png')])
+
+
+def test_broken_off_keeps_what_there_is(config, checkpoint, tmp_path, tool, monkeypatch, capsys):
+    import mmdet_yolo2fl.inference.sources as sources
+
+    def camera(source, step=1, limit=None):
+        for number in range(2):
+            yield sources.Frame(source, number, np.zeros((60, 90, 3), np.uint8), 25.0)
+        raise KeyboardInterrupt
+
+    main = tool('predict')
+    monkeypatch.setitem(main.__globals__, 'frames', camera)
+    out = tmp_path / 'out'
+    main([str(config), str(checkpoint), '0', '--out', str(out), '--device', 'cpu'])
+    assert 'Broken off' in capsys.readouterr().out
+    assert len(json.loads((out / 'predictions.json').read_text())['images']) == 2
+    assert cv2.VideoCapture(str(out / 'drawn/camera_0.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_classes_with_any_name_stay_in_their_folder(config, checkpoint, data_root, tmp_path, tool):
+    text = config.read_text().replace("('red', 'blue')", "('../../../evil', '..')")
+    config.write_text(text)
+    annotations = (data_root / 'valid.json').read_text()
+    annotations = annotations.replace('red', '../../../evil').replace('blue', '..')
+    (data_root / 'valid.json').write_text(annotations)
+    out = tmp_path / 'deep/out'
+    before = {path for path in tmp_path.rglob('*') if 'deep' not in path.parts}
+    tool('predict')(
+        [str(config), str(checkpoint), str(data_root), '--out', str(out), '--device', 'cpu']
+        + ['--crops', '--score-thr', '0', '--no-draw']
+    )
+    assert {path for path in tmp_path.rglob('*') if 'deep' not in path.parts} == before
+    assert {path.parent.parent for path in out.rglob('*.jpg')} == {out / 'crops'}
+
+
+def test_usage_errors(config, checkpoint, data_root, tmp_path, tool, refused):
+    main = tool('predict')
+    start = [config, checkpoint, data_root, '--out', tmp_path / 'out']
+    assert 'none.py' in refused(main, 'none.py', *start[1:])
+    assert 'none.pth does not exist' in refused(main, config, 'none.pth', data_root)
+    assert 'no such file, folder' in refused(main, config, checkpoint, 'none.jpg')
+    assert '--score-thr must lie in 0..1' in refused(main, *start, '--score-thr', '2')
+    assert '--batch-size must be at least 1' in refused(main, *start, '--batch-size', '0')
+    assert '--max-frames' in refused(main, *start, '--max-frames', '0')
+    assert '--show shows' in refused(main, *start, '--show', '--no-draw')
+    assert 'no COCO annotation file' in refused(main, *start, '--annotations', config)
+    strange = tmp_path / 'strange.png'
+    cv2.imwrite(str(strange), np.zeros((4, 4, 3), np.uint8))
+    annotations = data_root / 'valid.json'
+    message = refused(main, config, checkpoint, strange, '--annotations', annotations)
+    assert "has no image 'strange.png'" in message
+    annotations.write_text(annotations.read_text().replace('red', 'green'))
+    assert "has no category ['red']" in refused(main, *start, '--annotations', annotations)
+    assert not (tmp_path / 'out/predictions.json').exists()
+
+
+def test_a_hostile_checkpoint_does_not_run(config, data_root, tmp_path, tool, refused):
+    mark, evil = tmp_path / 'mark', tmp_path / 'evil.pth'
+    torch.save(dict(state_dict=Hostile(mark)), evil)
+    message = refused(tool('predict'), config, evil, data_root, '--out', tmp_path / 'out')
+    assert 'untrusted pickle' in message
+    assert not mark.exists()
+
+
+def test_names_of_another_detector_are_refused(
+    config, checkpoint, data_root, tmp_path, tool, refused
+):
+    other = tmp_path / 'other.pth'
+    meta = dict(dataset_meta=dict(classes=('a', 'b', 'c')))
+    torch.save(dict(state_dict=torch.load(checkpoint), meta=meta), other)
+    message = refused(tool('predict'), config, other, data_root, '--out', tmp_path / 'out')
+    assert 'names 3 classes' in message and 'has 2' in message
