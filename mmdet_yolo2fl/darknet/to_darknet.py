@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from torch import nn
 
-from ..checkpoints import verify_checkpoint
+from ..detector import load_detector
 from ..models.backbones.darknet import Darknet19, DarknetTiny
 from ..models.dense_heads import YOLOV2Head
 from ..models.necks import YOLOV2Neck
@@ -62,6 +60,8 @@ def mmdet_to_darknet(
     name = name or Path(config.filename).stem
     model, meta = load_detector(config, checkpoint)
     _check_detector(model, config)
+    if model.bbox_head.joint:
+        _set_objectness_to_one(model.bbox_head)
     net = _net_options(model, config, input_size)
     region = _region_options(model, config)
     epsilon = EPSILON
@@ -90,32 +90,13 @@ def mmdet_to_darknet(
     return paths
 
 
-def load_detector(config: Config, checkpoint: str | Path) -> tuple[nn.Module, dict]:
-    """Build a config's detector and fill it from a checkpoint, key by key.
-
-    Returns:
-        tuple[nn.Module, dict]: The detector in evaluation mode, and the checkpoint's ``meta``.
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is unsafe or damaged, or does not fit the config.
-    """
-    path = verify_checkpoint(checkpoint)
-    content = torch.load(path, map_location='cpu', weights_only=True)
-    state = content.get('state_dict', content)
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(config.model)
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f'{path} does not fit {config.filename}: {error}') from error
-    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
-    if missing or unexpected:
-        raise ValueError(
-            f'{path} does not fit {config.filename}: it lacks {missing[:3]}, and has '
-            f'{unexpected[:3]} that the model has not'
-        )
-    return model.eval(), content.get('meta', {})
+@torch.no_grad()
+def _set_objectness_to_one(head: nn.Module) -> None:
+    """Darknet multiplies the class by an objectness, which a joint head has never trained."""
+    layer = head.conv_pred
+    layer.weight.view(head.num_anchors, head.num_attrib, -1)[:, 4] = 0
+    # Its sigmoid is 1, to the last bit of float32.
+    layer.bias.view(head.num_anchors, head.num_attrib)[:, 4] = 100
 
 
 def _check_detector(model: nn.Module, config: Config) -> None:
@@ -133,11 +114,6 @@ def _check_detector(model: nn.Module, config: Config) -> None:
                 f'{config.filename}: the {what} is a {type(part).__name__}; a Darknet cfg is '
                 f'written for {expected}'
             )
-    if head.joint:
-        raise ValueError(
-            f'{config.filename}: the head has no objectness (loss_obj=None); Darknet multiplies '
-            'the class by it'
-        )
     given = config.get('darknet', {}).get('region', {})
     if head.use_sigmoid_cls and str(given.get('softmax', 0 if given else 1)) != '0':
         raise ValueError(

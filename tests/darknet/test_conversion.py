@@ -10,8 +10,8 @@ from mmengine.config import Config
 
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet
 from mmdet_yolo2fl.darknet.cfg import read_cfg
-from mmdet_yolo2fl.darknet.to_darknet import load_detector
 from mmdet_yolo2fl.darknet.weights import Header, convolutions, read_weights
+from mmdet_yolo2fl.detector import load_detector
 
 from . import networks
 
@@ -374,10 +374,33 @@ def converted(tmp_path):
     return Config.fromfile(config), checkpoint, tmp_path / 'back'
 
 
+def test_a_joint_head_gets_an_objectness_of_one(converted):
+    """Darknet's master multiplies the class by it; the way back has the same scores."""
+    config, checkpoint, out = converted
+    change = dict(loss_obj=None, loss_cls=dict(use_sigmoid=True))
+    config.merge_from_dict(dict(model=dict(bbox_head=change)))
+    with pytest.raises(ValueError, match='sigmoid of its own'):
+        mmdet_to_darknet(config, checkpoint, out)
+    config.darknet.region.softmax = '0'
+    cfg, weights, _ = mmdet_to_darknet(config, checkpoint, out)
+    again, new_checkpoint = darknet_to_mmdet(cfg, weights, out / 'again')
+    model, _ = load_detector(config, checkpoint)
+    other, _ = load_detector(Config.fromfile(again), new_checkpoint)
+    assert model.bbox_head.joint and not other.bbox_head.joint
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    found = []
+    with torch.no_grad():
+        for detector in (model, other):
+            head = detector.bbox_head
+            pred, _, _ = head._flatten(head(detector.extract_feat(images)), [])
+            found.append((head._scores(pred), pred[..., :4]))
+    torch.testing.assert_close(*(scores for scores, _ in found))
+    assert torch.equal(*(boxes for _, boxes in found))
+
+
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(bbox_head=dict(loss_obj=None, loss_cls=dict(use_sigmoid=True))), 'no objectness'),
         (dict(bbox_head=dict(loss_cls=dict(use_sigmoid=True))), 'sigmoid of its own'),
         (dict(data_preprocessor=dict(mean=[1.0, 0.0, 0.0])), r'mean \[1.0, 0.0, 0.0\]'),
         (dict(data_preprocessor=dict(std=[1.0, 1.0, 1.0])), 'divides by 255'),

@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet
 from mmdet_yolo2fl.darknet.opencv import OpenCVNetwork, largest_differences, use_opencv
-from mmdet_yolo2fl.darknet.to_darknet import load_detector
+from mmdet_yolo2fl.detector import load_detector
 
 from . import networks
 

@@ -7,7 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mmdet_yolo2fl.darknet import darknet_to_mmdet
-from mmdet_yolo2fl.darknet.to_darknet import load_detector
+from mmdet_yolo2fl.detector import load_detector
 
 from . import networks
 

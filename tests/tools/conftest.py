@@ -5,6 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,3 +72,44 @@ def data_root(tmp_path):
     for name in ('train', 'valid'):
         (root / f'{name}.json').write_text(json.dumps(content))
     return root
+
+
+@pytest.fixture
+def squares(tmp_path, data_root):
+    """Config and checkpoint of a detector for ``data_root``; the weights alone, without names."""
+    path = tmp_path / 'squares.py'
+    path.write_text(
+        f"""
+_base_ = '{ROOT}/configs/yolov2_fl.py'
+model = dict(
+    backbone=dict(widen_factor=0.125),
+    neck=dict(in_channels=(64, 128), out_channels=32, passthrough_channels=8),
+    bbox_head=dict(in_channels=64, feat_channels=32, num_classes=2, prior_prob=0.5),
+    test_cfg=dict(score_thr=0.0, max_per_img=5))
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(96, 64), keep_ratio=False),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PackDetInputs',
+         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
+test_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False,
+    dataset=dict(_delete_=True, type='CocoDataset', data_root='{data_root}',
+                 data_prefix=dict(img=''), ann_file='valid.json', test_mode=True,
+                 metainfo=dict(classes=('red', 'blue'), palette=[(255, 0, 0), (0, 0, 255)]),
+                 pipeline=pipeline))
+val_dataloader = test_dataloader
+test_evaluator = dict(_delete_=True, type='CocoMetric', ann_file='{data_root}/valid.json')
+val_evaluator = test_evaluator
+"""
+    )
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(path).model)
+    model.init_weights()
+    for parameter in model.bbox_head.conv_pred.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    weights = tmp_path / 'weights.pth'
+    torch.save(model.state_dict(), weights)
+    return path, weights

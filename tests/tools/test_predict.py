@@ -9,62 +9,21 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import inference_detector, init_detector
-from mmdet.registry import MODELS
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from tests.inference.test_sources import write_video
 from tests.test_checkpoints import Hostile
 
-ROOT = Path(__file__).parents[2]
+
+@pytest.fixture
+def config(squares):
+    return squares[0]
 
 
 @pytest.fixture
-def config(tmp_path, data_root):
-    path = tmp_path / 'squares.py'
-    path.write_text(
-        f"""
-_base_ = '{ROOT}/configs/yolov2_fl.py'
-model = dict(
-    backbone=dict(widen_factor=0.125),
-    neck=dict(in_channels=(64, 128), out_channels=32, passthrough_channels=8),
-    bbox_head=dict(in_channels=64, feat_channels=32, num_classes=2, prior_prob=0.5),
-    test_cfg=dict(score_thr=0.0, max_per_img=5))
-pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(96, 64), keep_ratio=False),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs',
-         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-]
-test_dataloader = dict(
-    batch_size=2, num_workers=0, persistent_workers=False,
-    dataset=dict(_delete_=True, type='CocoDataset', data_root='{data_root}',
-                 data_prefix=dict(img=''), ann_file='valid.json', test_mode=True,
-                 metainfo=dict(classes=('red', 'blue'), palette=[(255, 0, 0), (0, 0, 255)]),
-                 pipeline=pipeline))
-val_dataloader = test_dataloader
-test_evaluator = dict(_delete_=True, type='CocoMetric', ann_file='{data_root}/valid.json')
-val_evaluator = test_evaluator
-"""
-    )
-    return path
-
-
-@pytest.fixture
-def checkpoint(config, tmp_path):
-    """The weights alone, which name no classes."""
-    init_default_scope('mmdet')
-    torch.manual_seed(0)
-    model = MODELS.build(Config.fromfile(config).model)
-    model.init_weights()
-    for parameter in model.bbox_head.conv_pred.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    path = tmp_path / 'weights.pth'
-    torch.save(model.state_dict(), path)
-    return path
+def checkpoint(squares):
+    return squares[1]
 
 
 def lines(out):

@@ -1,0 +1,42 @@
+"""A detector with the weights of a checkpoint, and not one weight less."""
+
+from pathlib import Path
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from .checkpoints import verify_checkpoint
+
+
+def load_detector(config: Config, checkpoint: str | Path) -> tuple[nn.Module, dict]:
+    """Build a config's detector and fill it from a checkpoint, key by key.
+
+    Returns:
+        tuple[nn.Module, dict]: The detector in evaluation mode, and the checkpoint's ``meta``.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is unsafe or damaged, or does not fit the config.
+    """
+    path = verify_checkpoint(checkpoint)
+    content = torch.load(path, map_location='cpu', weights_only=True)
+    state = content.get('state_dict', content)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(config.model)
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        # The first line says only that there are errors, the others name a weight each.
+        _, first, *others = map(str.strip, str(error).splitlines())
+        more = f' (and {len(others)} more)' if others else ''
+        raise ValueError(f'{path} does not fit {config.filename}: {first}{more}') from error
+    missing = [key for key in missing if not key.endswith('num_batches_tracked')]
+    if missing or unexpected:
+        raise ValueError(
+            f'{path} does not fit {config.filename}: it lacks {missing[:3]}, and has '
+            f'{unexpected[:3]} that the model has not'
+        )
+    return model.eval(), content.get('meta', {})

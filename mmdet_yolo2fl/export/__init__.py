@@ -1,0 +1,16 @@
+from .check import Comparison, compare
+from .description import describe
+from .formats import export_onnx, export_onnx_with_nms, export_torch, load_yolov2
+from .networks import DecodedNetwork, RawNetwork
+
+__all__ = [
+    'Comparison',
+    'DecodedNetwork',
+    'RawNetwork',
+    'compare',
+    'describe',
+    'export_onnx',
+    'export_onnx_with_nms',
+    'export_torch',
+    'load_yolov2',
+]

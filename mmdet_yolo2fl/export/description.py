@@ -1,0 +1,64 @@
+"""What a program must know that runs an exported detector."""
+
+from collections.abc import Sequence
+
+from mmengine.config import Config
+from torch import nn
+
+
+def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tuple) -> dict:
+    """Classes, anchors, preprocessing and thresholds, for a JSON file beside the exports.
+
+    Args:
+        cfg (Config): Of the detector.
+        detector (nn.Module): The detector.
+        classes (Sequence[str]): Names.
+        size (tuple[int, int]): Width and height of the input that it was made for, in pixels.
+
+    Returns:
+        dict: Of plain values.
+    """
+    head, stride = detector.bbox_head, detector.bbox_head.stride
+    pre = detector.data_preprocessor
+    normalize = getattr(pre, '_enable_normalize', False)
+    channels = next(p for p in detector.backbone.parameters() if p.dim() == 4).shape[1]
+    test_cfg = head.test_cfg
+    return dict(
+        classes=list(classes),
+        input=dict(
+            name='images',
+            layout='NCHW',
+            dtype='float32',
+            channels='RGB' if channels == 3 else 'grey',
+            size=list(size),
+            multiple_of=stride,
+            # (pixel in 0..255 - mean) / std
+            mean=pre.mean.flatten().tolist() if normalize else [0.0] * channels,
+            std=pre.std.flatten().tolist() if normalize else [1.0] * channels,
+            resize=_resize(cfg),
+        ),
+        map=dict(
+            order='for each anchor: tx, ty, tw, th, to, class logits',
+            stride=stride,
+            anchors=[[w / stride, h / stride] for w, h in head.prior_generator.base_sizes[0]],
+            objectness=not head.joint,
+            class_activation='sigmoid' if head.use_sigmoid_cls else 'softmax',
+        ),
+        boxes='x1, y1, x2, y2 in pixels of the input',
+        score_thr=float(test_cfg.get('score_thr', 0.0)),
+        nms_iou_threshold=float(test_cfg.nms.iou_threshold),
+        max_per_img=int(test_cfg.max_per_img),
+    )
+
+
+def _resize(cfg: Config) -> str:
+    """How the test pipeline brings an image to the size of the network."""
+    steps = [step for step in cfg.test_dataloader.dataset.pipeline if 'Resize' in step['type']]
+    if not steps:
+        return 'none'
+    step = steps[-1]
+    if step.get('letterbox', step['type'].endswith('DarknetResize')):
+        return 'letterbox: keep the ratio, centred on grey'
+    if step.get('keep_ratio', False):
+        return 'keep the ratio, at the top left corner'
+    return 'stretch'

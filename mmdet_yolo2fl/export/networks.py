@@ -1,0 +1,63 @@
+"""A detector as plain functions of an image tensor, which exporters can follow."""
+
+import torch
+from torch import Tensor, nn
+
+from ..models.dense_heads.yolov2_head import MAX_LOG_SIZE
+
+
+class RawNetwork(nn.Module):
+    """Images to the prediction map, with nothing above four dimensions.
+
+    Args:
+        detector (nn.Module): A ``SingleStageDetector`` with a :class:`YOLOV2Head`.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.backbone = detector.backbone
+        self.neck = detector.neck if detector.with_neck else nn.Identity()
+        self.head = detector.bbox_head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(N, 3, H, W)``, normalized, to ``(N, A*(5+C), H/32, W/32)`` in Darknet's order."""
+        return self.head(self.neck(self.backbone(images)))[0]
+
+
+class DecodedNetwork(RawNetwork):
+    """Images to all boxes and scores, before any suppression."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__(detector)
+        anchors = torch.tensor(self.head.prior_generator.base_sizes[0], dtype=torch.float32)
+        self.register_buffer('anchors', anchors)  # in pixels
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode the map.
+
+        Args:
+            images (Tensor): ``(N, 3, H, W)``, normalized.
+
+        Returns:
+            tuple[Tensor, Tensor]: Boxes ``(N, S, 4)``, corners in pixels of the input, and scores
+            ``(N, C, S)`` in 0..1; S slots in the order row, column, anchor.
+        """
+        head, stride = self.head, float(self.head.stride)
+        raw = super().forward(images)
+        number, _, height, width = raw.shape
+        slots = (number, height * width * head.num_anchors)
+        raw = raw.permute(0, 2, 3, 1)
+        raw = raw.reshape(number, height, width, head.num_anchors, head.num_attrib)
+        # Rows and columns of the cells, as running sums: their number is not known yet.
+        row = torch.ones_like(raw[0, :, :1, :1, :1]).cumsum(0) - 1
+        column = torch.ones_like(raw[0, :1, :, :1, :1]).cumsum(1) - 1
+        x = (raw[..., 0:1].sigmoid() + column) * stride
+        y = (raw[..., 1:2].sigmoid() + row) * stride
+        half = raw[..., 2:4].clamp(max=MAX_LOG_SIZE).exp() * (self.anchors / 2)
+        center = torch.cat([x, y], -1)
+        boxes = torch.cat([center - half, center + half], -1).reshape(*slots, 4)
+        logits = raw[..., 5:]
+        scores = logits.sigmoid() if head.use_sigmoid_cls else logits.softmax(-1)
+        if not head.joint:
+            scores = scores * raw[..., 4:5].sigmoid()
+        return boxes, scores.reshape(*slots, head.num_classes).transpose(1, 2)

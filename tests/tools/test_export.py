@@ -1,0 +1,160 @@
+"""Exported files find what PyTorch finds, with other batches and sizes too."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+
+from mmdet_yolo2fl.export import Comparison, compare, load_yolov2
+from mmdet_yolo2fl.export.check import onnx_runner, torch_runner
+from tests.test_checkpoints import Hostile
+
+pytest.importorskip('onnx', reason="needs pip install 'mmdet_yolo2fl[export]'")
+pytest.importorskip('onnxscript', reason="needs pip install 'mmdet_yolo2fl[export]'")
+ort = pytest.importorskip('onnxruntime', reason="needs pip install 'mmdet_yolo2fl[export]'")
+
+
+@pytest.fixture
+def config(squares):
+    return squares[0]
+
+
+@pytest.fixture
+def checkpoint(squares):
+    return squares[1]
+
+
+@pytest.fixture
+def exported(config, checkpoint, tmp_path, tool, capsys):
+    """The folder with all files, and what was printed."""
+    out = tmp_path / 'exported'
+    tool('export')([str(config), str(checkpoint), '--out', str(out), '--num-images', '3'])
+    return out, capsys.readouterr().out
+
+
+def test_every_format(exported, config, checkpoint):
+    out, printed = exported
+    names = {path.name for path in out.iterdir()}
+    kinds = ('.onnx', '_nms.onnx', '.pt2', '.json', '.cfg', '.weights', '.names')
+    assert names == {f'squares{kind}' for kind in kinds}
+    assert printed.count('boxes in 3 images') == 4 and 'unmatched' not in printed
+    assert ' 0 boxes' not in printed
+    detector = load_yolov2(Config.fromfile(config), checkpoint)
+    # Batch and size are free.
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        torch.rand(*shape, generator=generator) for shape in ((1, 3, 64, 96), (3, 3, 96, 32))
+    ]
+    for name in ('squares.onnx', 'squares_nms.onnx', 'squares.pt2'):
+        runner = torch_runner if name.endswith('.pt2') else onnx_runner
+        found = compare(detector, runner(out / name, detector), batches)
+        assert found.equal and found.boxes > 10, name
+    # Nothing above four dimensions: what small processors can do.
+    session = ort.InferenceSession(str(out / 'squares.onnx'))
+    (output,) = session.get_outputs()
+    assert len(output.shape) == 4 and output.shape[1] == 5 * (5 + 2)
+    import onnx
+
+    operators = {node.op_type for node in onnx.load(out / 'squares.onnx').graph.node}
+    assert 'Reshape' not in operators
+    assert 'BatchNormalization' not in operators
+    # What stands in the JSON is enough to decode the map by hand.
+    about = json.loads((out / 'squares.json').read_text())
+    assert about['classes'] == ['red', 'blue'] and about['input']['size'] == [96, 64]
+    assert about['input']['std'] == [255.0] * 3 and about['input']['resize'] == 'stretch'
+    boxes, scores = by_hand(session.run(None, {'images': batches[0].numpy()})[0], about)
+    program = torch.export.load(out / 'squares.pt2').module()
+    with torch.no_grad():
+        expected = program(batches[0])
+    np.testing.assert_allclose(boxes, expected[0][0], atol=1e-3)
+    np.testing.assert_allclose(scores, expected[1][0].T, atol=1e-5)
+
+
+def by_hand(raw, about):
+    """The design's equations, in loops."""
+    anchors, stride = about['map']['anchors'], about['map']['stride']
+    attributes = 5 + len(about['classes'])
+    boxes, scores = [], []
+    _, _, height, width = raw.shape
+    for j in range(height):
+        for i in range(width):
+            for a, (pw, ph) in enumerate(anchors):
+                tx, ty, tw, th, to, *logits = raw[0, a * attributes : (a + 1) * attributes, j, i]
+                x, y = (1 / (1 + np.exp(-tx)) + i) * stride, (1 / (1 + np.exp(-ty)) + j) * stride
+                w, h = pw * np.exp(tw) * stride, ph * np.exp(th) * stride
+                boxes.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+                classes = np.exp(logits - np.max(logits))
+                scores.append(classes / classes.sum() / (1 + np.exp(-to)))
+    return np.array(boxes), np.array(scores)
+
+
+def test_batch_normalization_is_folded(config, checkpoint):
+    cfg = Config.fromfile(config)
+    folded, plain = load_yolov2(cfg, checkpoint), load_yolov2(cfg, checkpoint, fuse=False)
+    kinds = [type(module).__name__ for module in folded.modules()]
+    assert 'BatchNorm2d' not in kinds
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        one, other = (d.bbox_head(d.extract_feat(images))[0] for d in (folded, plain))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_comparison_sees_differences():
+    def boxes(score=0.5, shift=0.0, label=0):
+        return InstanceData(
+            bboxes=torch.tensor([[10.0, 10, 50, 50], [20, 20, 30, 30]]) + shift,
+            scores=torch.tensor([0.9, score]),
+            labels=torch.tensor([1, label]),
+        )
+
+    def of(first, second):
+        found = Comparison()
+        found.add(first, second, 100, 0.1)
+        return found
+
+    assert of(boxes(), boxes()).equal
+    assert of(boxes(), boxes(score=0.50005)).equal
+    near = of(boxes(), boxes(score=0.5005))
+    assert not near.equal and near.unmatched == 0 and near.score == pytest.approx(5e-4, rel=1e-3)
+    assert of(boxes(), boxes(shift=0.05)).box == pytest.approx(5e-4, rel=1e-3)
+    assert of(boxes(), boxes(shift=1.0)).unmatched == 4
+    assert of(boxes(), boxes(label=1)).unmatched == 2
+    assert of(boxes(), boxes()[:1]).unmatched == of(boxes()[:1], boxes()).unmatched == 1
+    assert of(boxes(), boxes()[:0]).unmatched == 2
+    # At the threshold rounding decides.
+    assert of(boxes(score=0.10005), boxes()[:1]).unmatched == 0
+
+
+def test_a_wrong_file_is_an_error(config, checkpoint, tmp_path, tool, monkeypatch):
+    from mmdet_yolo2fl import export
+
+    def other(network, path, size):
+        network.head.conv_pred.bias.data += 0.01
+        torch_export(network, path, size)
+        network.head.conv_pred.bias.data -= 0.01
+
+    torch_export = export.export_torch
+    monkeypatch.setattr(export, 'export_torch', other)
+    with pytest.raises(SystemExit, match='squares.pt2: not what PyTorch finds'):
+        tool('export')([str(config), str(checkpoint), '--out', str(tmp_path), '--formats', 'torch'])
+
+
+def test_usage_errors(config, checkpoint, data_root, tmp_path, tool, refused):
+    main, out = tool('export'), ['--out', tmp_path / 'out', '--formats', 'darknet']
+    assert 'none.py' in refused(main, 'none.py', checkpoint, *out)
+    assert 'none.pth does not exist' in refused(main, config, 'none.pth', *out)
+    assert 'multiples of 32' in refused(main, config, checkpoint, *out, '--size', '100', '64')
+    assert '--num-images' in refused(main, config, checkpoint, *out, '--num-images', '0')
+    assert 'no such file' in refused(main, config, checkpoint, *out, '--images', 'none.png')
+    (tmp_path / 'other.py').write_text(
+        f"_base_ = '{config}'\nmodel = dict(backbone=dict(widen_factor=0.25))\n"
+    )
+    message = refused(main, tmp_path / 'other.py', checkpoint, *out)
+    assert 'does not fit' in message and 'more)' in message
+    evil = tmp_path / 'evil.pth'
+    torch.save(dict(state_dict=Hostile(tmp_path / 'mark')), evil)
+    assert 'untrusted pickle' in refused(main, config, evil, *out)
+    assert not (tmp_path / 'mark').exists()

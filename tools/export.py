@@ -1,0 +1,203 @@
+"""Exports a YOLOv2, and checks every file against PyTorch on real images.
+
+python tools/export.py CONFIG CHECKPOINT --out exported
+python tools/export.py CONFIG CHECKPOINT --formats onnx --size 320 256 --images photos/
+
+Writes into --out, with the name of the config:
+  NAME.onnx       the network: images to the prediction map (Darknet's order of channels)
+  NAME_nms.onnx   with decoding and suppression inside: boxes, scores, labels, image
+  NAME.pt2        torch.export, decoded: boxes and scores of all slots, before suppression
+  NAME.cfg, .weights, .names    for Darknet and OpenCV's DNN module (as tools/mmdet2darknet.py)
+  NAME.json       classes, anchors, preprocessing, thresholds: what a program must know to run them
+
+Batch normalization is folded into the convolutions, except for Darknet, which has its own. Batch
+and size of the input (multiples of 32) stay free in ONNX and torch.export. A file that does not
+find the boxes of PyTorch (scores and corners to 1e-4) is an error.
+"""
+
+import sys
+
+try:
+    from mmdet_yolo2fl.command_line import add_config_options, read_config
+except ImportError as error:
+    if error.name == 'mmdet_yolo2fl':
+        sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
+    sys.exit(str(error))
+
+import argparse
+import importlib.util
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from mmcv.transforms import Compose
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+
+from mmdet_yolo2fl import export
+from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet
+from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
+from mmdet_yolo2fl.export.check import onnx_runner, predict_by_pytorch, torch_runner
+from mmdet_yolo2fl.inference import find_sources
+
+FORMATS = ('onnx', 'onnx-nms', 'torch', 'darknet')
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'checkpoint', help='checkpoint file or address; refused if it could run code'
+    )
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/exported'), help='folder')
+    parser.add_argument(
+        '--formats', nargs='+', choices=FORMATS, help='default: all that the detector allows'
+    )
+    parser.add_argument('--name', help='of the files (default: that of the config)')
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('WIDTH', 'HEIGHT'),
+        help="of the input, for the JSON and the check (default: the test pipeline's)",
+    )
+    parser.add_argument(
+        '--images', nargs='+', help="images for the check (default: of the config's test set)"
+    )
+    parser.add_argument('--num-images', type=int, default=4, help='of them (default: 4)')
+    parser.add_argument('--no-fuse', action='store_true', help='keep batch normalization apart')
+    add_config_options(parser)
+    return parser
+
+
+def check_arguments(args, parser):
+    args.all = args.formats is None
+    args.formats = args.formats or FORMATS
+    onnx = any(name.startswith('onnx') for name in args.formats)
+    for name in ('onnx', 'onnxscript', 'onnxruntime') if onnx else ():
+        if importlib.util.find_spec(name) is None:
+            parser.error(
+                f"ONNX needs {name}: pip install 'mmdet_yolo2fl[export]', or leave ONNX out: "
+                '--formats torch darknet'
+            )
+    if args.num_images < 1:
+        parser.error('--num-images must be at least 1')
+    if args.size and (min(args.size) < 32 or any(side % 32 for side in args.size)):
+        parser.error(f'--size must be multiples of 32, got {args.size[0]} {args.size[1]}')
+
+
+def load_images(args, cfg, detector):
+    """Batches of one image each, as the network gets them, and the names of the classes.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    dataset_cfg = cfg.test_dataloader.dataset.copy()
+    for step in dataset_cfg.pipeline:
+        if args.size and step['type'].endswith('Resize'):
+            step['scale'] = tuple(args.size)
+    if args.images:
+        dataset_cfg['lazy_init'] = True
+        classes = DATASETS.build(dataset_cfg).metainfo['classes']
+        steps = [s for s in dataset_cfg.pipeline if not s['type'].endswith('LoadAnnotations')]
+        for step in steps:
+            if step['type'].endswith('PackDetInputs'):
+                step['meta_keys'] = ('img_shape', 'ori_shape', 'scale_factor')
+        pipeline = Compose(steps)
+        sources = [s for s in find_sources(args.images) if s.kind == 'image']
+        samples = [pipeline(dict(img_path=s.path, img_id=0)) for s in sources[: args.num_images]]
+    else:
+        dataset = DATASETS.build(dataset_cfg)
+        classes = dataset.metainfo['classes']
+        samples = [dataset[index] for index in range(min(args.num_images, len(dataset)))]
+    if not samples:
+        raise ValueError('there is no image to check with: give some by --images')
+    with torch.no_grad():
+        batches = [
+            detector.data_preprocessor(pseudo_collate([sample]), False)['inputs']
+            for sample in samples
+        ]
+    return batches, classes
+
+
+def write_and_check(args, cfg, detector, name, batches, size):
+    """Write the files; (file, Comparison) of each."""
+    for kind in args.formats:
+        network = export.DecodedNetwork(detector)
+        if kind == 'onnx':
+            path = args.out / f'{name}.onnx'
+            export.export_onnx(export.RawNetwork(detector), path, size)
+        elif kind == 'onnx-nms':
+            path = args.out / f'{name}_nms.onnx'
+            export.export_onnx_with_nms(network, path, size, detector.bbox_head.test_cfg)
+        elif kind == 'torch':
+            path = args.out / f'{name}.pt2'
+            export.export_torch(network, path, size)
+        else:
+            continue
+        runner = torch_runner if kind == 'torch' else onnx_runner
+        yield path, export.compare(detector, runner(path, detector), batches)
+
+
+def darknet_and_back(args, cfg, detector, name, batches, size):
+    """Write Darknet's files; they are read again, as Darknet would, and compared."""
+    paths = mmdet_to_darknet(cfg, args.checkpoint, args.out, input_size=size, name=name)
+    with tempfile.TemporaryDirectory() as folder:
+        config, checkpoint = darknet_to_mmdet(*paths[:2], Path(folder))
+        again = export.load_yolov2(Config.fromfile(config), checkpoint, fuse=False)
+    again.bbox_head.test_cfg = detector.bbox_head.test_cfg
+    return paths, export.compare(detector, partial(predict_by_pytorch, again), batches)
+
+
+def report(path, found, number):
+    print(
+        f'{path}: {found.boxes} boxes in {number} images, largest difference of scores '
+        f'{found.score:.1e}, of corners {found.box:.1e} of the size'
+        + (f', {found.unmatched} boxes unmatched' if found.unmatched else '')
+    )
+    if not found.boxes:
+        print('  no box reached the score threshold: nothing was compared')
+
+
+def main(args=None):
+    parser = make_parser()
+    args = parser.parse_args(args)
+    check_arguments(args, parser)
+    cfg = read_config(args, parser)
+    name = args.name or Path(args.config).stem
+    try:
+        detector = export.load_yolov2(cfg, args.checkpoint, not args.no_fuse)
+        batches, classes = load_images(args, cfg, detector)
+        args.out.mkdir(parents=True, exist_ok=True)
+        size = batches[0].shape[-1], batches[0].shape[-2]
+        description = export.describe(cfg, detector, classes, size)
+        AtomicLocalBackend().put_text(json.dumps(description, indent=1), args.out / f'{name}.json')
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f'{args.out / name}.json')
+    wrong = []
+    for path, found in write_and_check(args, cfg, detector, name, batches, size):
+        report(path, found, len(batches))
+        if not found.equal:
+            wrong.append(path.name)
+    if 'darknet' in args.formats:
+        try:
+            paths, found = darknet_and_back(args, cfg, detector, name, batches, size)
+        except ValueError as error:
+            if not args.all:
+                parser.error(str(error))
+            print(f'Nothing for Darknet: {error}')
+        else:
+            report(paths[1], found, len(batches))
+            wrong += [] if found.equal else [paths[1].name]
+    if wrong:
+        sys.exit(f'{", ".join(wrong)}: not what PyTorch finds')
+
+
+if __name__ == '__main__':
+    main()
