@@ -4,15 +4,18 @@ python tools/export.py CONFIG CHECKPOINT --out exported
 python tools/export.py CONFIG CHECKPOINT --formats onnx --size 320 256 --images photos/
 
 Writes into --out, with the name of the config:
-  NAME.onnx       the network: images to the prediction map (Darknet's order of channels)
+  NAME.onnx       the network: one image to the prediction map (Darknet's order of channels)
+  NAME_dynamic.onnx   the same for any batch and size
   NAME_nms.onnx   with decoding and suppression inside: boxes, scores, labels, image
   NAME.pt2        torch.export, decoded: boxes and scores of all slots, before suppression
   NAME.cfg, .weights, .names    for Darknet and OpenCV's DNN module (as tools/mmdet2darknet.py)
   NAME.json       classes, anchors, preprocessing, thresholds: what a program must know to run them
 
-Batch normalization is folded into the convolutions, except for Darknet, which has its own. Batch
-and size of the input (multiples of 32) stay free in ONNX and torch.export. A file that does not
-find the boxes of PyTorch (scores and corners to 1e-4) is an error.
+Batch normalization is folded into the convolutions, except for Darknet, which has its own.
+NAME.onnx is for one image of one size and has no tensor of more than four dimensions, as OpenCV
+and small processors want it; the other ONNX files and torch.export leave batch and size (multiples
+of 32) free. A file that does not find the boxes of PyTorch (scores and corners to 1e-4) is an
+error.
 """
 
 import sys
@@ -36,6 +39,7 @@ from mmcv.transforms import Compose
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
 
 from mmdet_yolo2fl import export
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet
@@ -43,7 +47,7 @@ from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
 from mmdet_yolo2fl.export.check import onnx_runner, predict_by_pytorch, torch_runner
 from mmdet_yolo2fl.inference import find_sources
 
-FORMATS = ('onnx', 'onnx-nms', 'torch', 'darknet')
+FORMATS = ('onnx', 'onnx-dynamic', 'onnx-nms', 'torch', 'darknet')
 
 
 def make_parser():
@@ -132,6 +136,9 @@ def write_and_check(args, cfg, detector, name, batches, size):
         if kind == 'onnx':
             path = args.out / f'{name}.onnx'
             export.export_onnx(export.RawNetwork(detector), path, size)
+        elif kind == 'onnx-dynamic':
+            path = args.out / f'{name}_dynamic.onnx'
+            export.export_onnx(export.RawNetwork(detector), path, size, dynamic=True)
         elif kind == 'onnx-nms':
             path = args.out / f'{name}_nms.onnx'
             export.export_onnx_with_nms(network, path, size, detector.bbox_head.test_cfg)
@@ -169,6 +176,7 @@ def main(args=None):
     args = parser.parse_args(args)
     check_arguments(args, parser)
     cfg = read_config(args, parser)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
     name = args.name or Path(args.config).stem
     try:
         detector = export.load_yolov2(cfg, args.checkpoint, not args.no_fuse)

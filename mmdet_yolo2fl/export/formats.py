@@ -42,24 +42,30 @@ def load_yolov2(cfg: Config, checkpoint: str | Path, fuse: bool = True) -> nn.Mo
     return fuse_conv_bn(detector) if fuse else detector
 
 
-def export_onnx(network: RawNetwork, path: Path, size: tuple[int, int]) -> None:
-    """Write an ONNX file; batch, height and width (multiples of 32) stay free.
+def export_onnx(
+    network: RawNetwork, path: Path, size: tuple[int, int], dynamic: bool = False
+) -> None:
+    """Write an ONNX file.
 
     Its output is ``map``, or ``boxes`` and ``scores`` of a :class:`DecodedNetwork`.
 
     Args:
         network (RawNetwork): Or a :class:`DecodedNetwork`.
         path (Path): Where to.
-        size (tuple[int, int]): Width and height to try it with, in pixels.
+        size (tuple[int, int]): Width and height of the input, in pixels.
+        dynamic (bool): Leave batch, height and width (multiples of 32) free. By default it is one
+            image of this size, and no operator depends on shapes: what OpenCV and the
+            compilers of small processors want.
     """
     names = ['boxes', 'scores'] if isinstance(network, DecodedNetwork) else ['map']
-    _save(_onnx_model(network, size, names), path)
+    _save(_onnx_model(network, size, names, dynamic), path)
 
 
-def _onnx_model(network: RawNetwork, size: tuple[int, int], names: list[str]):
-    # The exporter would take a batch of 1 for a fixed one.
-    example = torch.zeros(2, _channels(network), size[1], size[0])
+def _onnx_model(network: RawNetwork, size: tuple[int, int], names: list[str], dynamic: bool):
+    # Where it is to stay free, the exporter would take a batch of 1 for a fixed one.
+    example = torch.zeros(1 + dynamic, _channels(network), size[1], size[0])
     batch, rows, columns = (torch.export.Dim(name) for name in ('batch', 'rows', 'columns'))
+    shapes = ({0: batch, 2: 32 * rows, 3: 32 * columns},) if dynamic else None
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             network.eval(),
@@ -68,7 +74,7 @@ def _onnx_model(network: RawNetwork, size: tuple[int, int], names: list[str]):
             opset_version=OPSET,
             input_names=['images'],
             output_names=names,
-            dynamic_shapes=({0: batch, 2: 32 * rows, 3: 32 * columns},),
+            dynamic_shapes=shapes,
             verbose=False,
         )
     return program.model_proto
@@ -77,7 +83,7 @@ def _onnx_model(network: RawNetwork, size: tuple[int, int], names: list[str]):
 def export_onnx_with_nms(
     network: DecodedNetwork, path: Path, size: tuple[int, int], test_cfg: dict
 ) -> None:
-    """Write an ONNX file that ends in ONNX's own ``NonMaxSuppression``.
+    """Write an ONNX file, its shapes free, that ends in ONNX's own ``NonMaxSuppression``.
 
     Its outputs, of K boxes of all images: ``boxes`` ``(K, 4)``, corners in pixels of the input;
     ``scores`` ``(K,)``; ``labels`` and ``image`` ``(K,)`` int64, the latter the place in the
@@ -92,7 +98,7 @@ def export_onnx_with_nms(
     import onnx
     from onnx import TensorProto, helper
 
-    model = _onnx_model(network, size, ['all_boxes', 'all_scores'])
+    model = _onnx_model(network, size, ['all_boxes', 'all_scores'], dynamic=True)
     graph = model.graph
 
     def constant(name, kind, value):

@@ -1,13 +1,33 @@
 """A detector as plain functions of an image tensor, which exporters can follow."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
 from ..models.dense_heads.yolov2_head import MAX_LOG_SIZE
+from ..models.necks.yolov2_neck import darknet_reorg, offset_major_reorg
+
+
+def _offset_major_by_slices(x: Tensor) -> Tensor:
+    return torch.cat([x[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)], 1)
+
+
+def _darknet_by_slices(x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    # Flattened first, or torch.export ties the sizes of its result to those of the example.
+    x = _offset_major_by_slices(x.flatten(1).reshape(n, c // 4, 2 * h, 2 * w))
+    return x.flatten(1).reshape(n, 4 * c, h // 2, w // 2)
+
+
+# Small processors know slices, but no permutation of six dimensions.
+BY_SLICES = {darknet_reorg: _darknet_by_slices, offset_major_reorg: _offset_major_by_slices}
 
 
 class RawNetwork(nn.Module):
-    """Images to the prediction map, with nothing above four dimensions.
+    """Images to the prediction map, with no tensor of more than four dimensions.
+
+    (A pass-through in PyTorch's order, ``channel_major``, stays an operator of its own.)
 
     Args:
         detector (nn.Module): A ``SingleStageDetector`` with a :class:`YOLOV2Head`.
@@ -17,6 +37,9 @@ class RawNetwork(nn.Module):
         super().__init__()
         self.backbone = detector.backbone
         self.neck = detector.neck if detector.with_neck else nn.Identity()
+        if getattr(self.neck, 'reorg', None) in BY_SLICES:
+            self.neck = copy.copy(self.neck)
+            self.neck.reorg = BY_SLICES[self.neck.reorg]
         self.head = detector.bbox_head
 
     def forward(self, images: Tensor) -> Tensor:

@@ -46,7 +46,10 @@ def refused(capsys):
 @pytest.fixture
 def data_root(tmp_path):
     """Four images with a square each, as train.json and valid.json of a data set."""
-    root = tmp_path / 'data'
+    return write_data(tmp_path / 'data')
+
+
+def write_data(root):
     root.mkdir()
     images, annotations = [], []
     for number in range(1, 5):
@@ -77,7 +80,11 @@ def data_root(tmp_path):
 @pytest.fixture
 def squares(tmp_path, data_root):
     """Config and checkpoint of a detector for ``data_root``; the weights alone, without names."""
-    path = tmp_path / 'squares.py'
+    return write_squares(tmp_path, data_root)
+
+
+def write_squares(folder, data_root):
+    path = folder / 'squares.py'
     path.write_text(
         f"""
 _base_ = '{ROOT}/configs/yolov2_fl.py'
@@ -110,6 +117,6 @@ val_evaluator = test_evaluator
     model.init_weights()
     for parameter in model.bbox_head.conv_pred.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    weights = tmp_path / 'weights.pth'
+    weights = folder / 'weights.pth'
     torch.save(model.state_dict(), weights)
     return path, weights
