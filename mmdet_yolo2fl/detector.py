@@ -34,9 +34,15 @@ def load_detector(config: Config, checkpoint: str | Path) -> tuple[nn.Module, di
         more = f' (and {len(others)} more)' if others else ''
         raise ValueError(f'{path} does not fit {config.filename}: {first}{more}') from error
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
+    missing, unexpected = map(_needed_to_predict, (missing, unexpected))
     if missing or unexpected:
         raise ValueError(
             f'{path} does not fit {config.filename}: it lacks {missing[:3]}, and has '
             f'{unexpected[:3]} that the model has not'
         )
     return model.eval(), content.get('meta', {})
+
+
+def _needed_to_predict(keys: list[str]) -> list[str]:
+    """Without the state of losses, such as the gamma of an adaptive one."""
+    return [key for key in keys if not any(part.startswith('loss') for part in key.split('.'))]

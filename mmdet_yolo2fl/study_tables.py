@@ -117,7 +117,7 @@ def write_csv(file: Path, results: list[dict]) -> None:
 
 def write_curves(file: Path, results: list[dict], metric: str) -> None:
     """One line for each evaluation: row, seed, epoch, and the metric of MMEngine's log."""
-    lines = ['row,seed,epoch,value']
+    lines = [f'row,seed,epoch,{metric}']
     for result in results:
         for point in result['curve']:
             if metric in point:
@@ -146,13 +146,22 @@ def read_csv(file: Path) -> list[dict]:
     return results
 
 
-def read_curves(file: Path) -> dict[str, dict[int, list[tuple[int, float]]]]:
-    """``(epoch, value)`` by row and seed, as ``write_curves`` wrote them."""
+def read_curves(
+    file: Path, metric: str | None = None
+) -> dict[str, dict[int, list[tuple[int, float]]]]:
+    """``(epoch, value)`` by row and seed, as :func:`write_curves` wrote them.
+
+    Args:
+        file (Path): The file.
+        metric (str, optional): Only if the curves are of this metric; else there are none.
+    """
     curves: dict = {}
     with open(file, newline='', encoding='utf-8') as stream:
-        for line in csv.DictReader(stream):
+        reader = csv.DictReader(stream)
+        *_, name = reader.fieldnames
+        for line in reader if metric in (None, name) else ():
             points = curves.setdefault(line['row'], {}).setdefault(int(line['seed']), [])
-            points.append((int(line['epoch']), float(line['value'])))
+            points.append((int(line['epoch']), float(line[name])))
     return curves
 
 
@@ -162,7 +171,7 @@ def results_by_hash(folder: Path, metric: str) -> dict[str, dict]:
     Args:
         folder (Path): With what :func:`write_csv` and :func:`write_curves` wrote; the latter as
             ``<name>_curves.csv``.
-        metric (str): The one that the curves show.
+        metric (str): Of the curves; those of another one are left out.
 
     Raises:
         ValueError: If a table is broken.
@@ -172,7 +181,7 @@ def results_by_hash(folder: Path, metric: str) -> dict[str, dict]:
         curves = table.with_name(f'{table.stem}_curves.csv')
         if table.stem.endswith('_curves') or not curves.is_file():
             continue
-        points = read_curves(curves)
+        points = read_curves(curves, metric)
         for result in read_csv(table):
             curve = points.get(result['row'], {}).get(result['seed'], [])
             result['curve'] = [{'epoch': epoch, metric: value} for epoch, value in curve]

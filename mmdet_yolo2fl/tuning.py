@@ -195,7 +195,8 @@ def make_study(
     """Open a study, or go on with the one of this name.
 
     A trial whose process died is noticed by its missing heartbeat, and tried again. Going on
-    draws other numbers than the first time, with the same seed too.
+    draws other numbers than the first time, with the same seed too. Processes that make the
+    tables of a SQLite file at the same moment get into each other's way: call it under a lock.
     """
     rdb = optuna.storages.RDBStorage(
         storage,
@@ -204,25 +205,28 @@ def make_study(
             max_retry=2
         ),
     )
-    study = optuna.create_study(
-        study_name=name,
+    options = dict(
         storage=rdb,
-        direction='maximize',
-        load_if_exists=True,
         # The first validation says little. Steps begin at 1.
         pruner=optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=2),
     )
+    try:
+        study = optuna.create_study(study_name=name, direction='maximize', **options)
+        is_new = True
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, **options)
+        is_new = False
     study.sampler = optuna.samplers.TPESampler(
         seed=None if seed is None else seed + len(study.trials),
         multivariate=True,
         constant_liar=True,
         n_startup_trials=startup,
     )
-    for values in FIRST:
+    # By whoever made the study, so that they are tried once.
+    for values in FIRST if is_new else ():
         values = {key: values[key] for key in search if key in values}
         if all(values[key] >= space[key]['low'] for key in values):
-            # Once, whoever comes first.
-            study.enqueue_trial(values, skip_if_exists=True)
+            study.enqueue_trial(values)
     return study
 
 

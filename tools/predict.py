@@ -143,7 +143,11 @@ def main(args=None):
     check(args, parser)
     cfg = read_config(args, parser)
     try:
+        own = args.out.resolve()  # what an earlier run has drawn
         sources = find_sources(args.inputs)
+        sources = [s for s in sources if own not in Path(s.path).resolve().parents]
+        if not sources:
+            raise ValueError(f'{" ".join(args.inputs)}: nothing but the predictions in {args.out}')
         inferencer = load_inferencer(cfg, args.checkpoint, args.device)
         args.out.mkdir(parents=True, exist_ok=True)
         writers = Writers(
@@ -159,6 +163,8 @@ def main(args=None):
         parser.error(str(error))
     try:
         done, boxes, problems = run(args, inferencer, sources, writers)
+    except (ValueError, cv2.error) as error:  # no codec, no window
+        sys.exit(str(error))
     finally:
         paths = writers.close()
     print(f'{boxes} boxes in {done} images. In {args.out}: ' + ', '.join(p.name for p in paths))

@@ -115,10 +115,12 @@ def run_all(args, runs):
         command += ['--worker', run.row, str(run.seed)]
         if args.cfg_options:
             command += ['--cfg-options', *args.raw_options]
-        with open(run.folder / 'log.txt', 'a', encoding='utf-8') as log:
-            code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env).returncode
-        gpus.put(slot)
-        return run, code
+        try:
+            with open(run.folder / 'log.txt', 'a', encoding='utf-8') as log:
+                done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env)
+        finally:
+            gpus.put(slot)
+        return run, done.returncode
 
     with ThreadPoolExecutor(args.jobs) as pool:
         futures = [pool.submit(work, run) for run in runs]

@@ -24,6 +24,8 @@ except ImportError as error:
 import argparse
 from pathlib import Path
 
+from filelock import FileLock
+
 from mmdet_yolo2fl.checkpoints import load_only_weights
 from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
 
@@ -77,7 +79,10 @@ def main(args=None):
     folder.mkdir(parents=True, exist_ok=True)
     storage = args.storage or f'sqlite:///{folder}/study.db'
     try:
-        study = tuning.make_study(folder.name, storage, args.search, args.startup, args.seed, space)
+        with FileLock(folder / 'study.lock'):
+            study = tuning.make_study(
+                folder.name, storage, args.search, args.startup, args.seed, space
+            )
     except Exception as error:  # of any database driver
         parser.error(f'--storage {storage}: {error}')
     print(f'Searching {", ".join(args.search)} of {loss_key}; study in {storage}')

@@ -29,7 +29,8 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
             name='images',
             layout='NCHW',
             dtype='float32',
-            channels='RGB' if channels == 3 else 'grey',
+            # Images come as BGR, as OpenCV reads them.
+            channels=('RGB' if pre._channel_conversion else 'BGR') if channels == 3 else 'grey',
             size=list(size),
             multiple_of=stride,
             # (pixel in 0..255 - mean) / std

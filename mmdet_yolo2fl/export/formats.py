@@ -62,8 +62,9 @@ def export_onnx(
 
 
 def _onnx_model(network: RawNetwork, size: tuple[int, int], names: list[str], dynamic: bool):
-    # Where it is to stay free, the exporter would take a batch of 1 for a fixed one.
-    example = torch.zeros(1 + dynamic, _channels(network), size[1], size[0])
+    example = torch.zeros(1, _channels(network), size[1], size[0])
+    if dynamic:
+        example = _free_example(network, size)
     batch, rows, columns = (torch.export.Dim(name) for name in ('batch', 'rows', 'columns'))
     shapes = ({0: batch, 2: 32 * rows, 3: 32 * columns},) if dynamic else None
     with _quiet(), torch.no_grad():
@@ -146,7 +147,7 @@ def export_torch(network: RawNetwork, path: Path, size: tuple[int, int]) -> None
         network, path, size: As of :func:`export_onnx`; the same dimensions stay free, from 64
             pixels on.
     """
-    example = torch.zeros(2, _channels(network), size[1], size[0])
+    example = _free_example(network, size)
     batch, rows, columns = (torch.export.Dim(name) for name in ('batch', 'rows', 'columns'))
     unfinished = path.with_name(f'{path.stem}.unfinished{path.suffix}')
     with _quiet(), torch.no_grad():
@@ -157,6 +158,11 @@ def export_torch(network: RawNetwork, path: Path, size: tuple[int, int]) -> None
         )
         torch.export.save(program, unfinished)
     os.replace(unfinished, path)
+
+
+def _free_example(network: RawNetwork, size: tuple[int, int]) -> torch.Tensor:
+    """Two images of two cells or more: what is 1 in the example would be fixed to it."""
+    return torch.zeros(2, _channels(network), max(size[1], 64), max(size[0], 64))
 
 
 def _channels(network: RawNetwork) -> int:

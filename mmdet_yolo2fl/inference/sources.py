@@ -91,8 +91,9 @@ def _expand(text: str) -> Iterator[tuple[str, str, str]]:
     elif text.isdigit():
         yield text, f'camera_{text}', 'camera'
     elif glob.has_magic(text):
-        matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
-        files = [p for p in matches if p.is_file() and _kind(p)]
+        # Without '..' in the middle, which would lead outputs elsewhere.
+        matches = {Path(os.path.normpath(p)) for p in glob.glob(str(path), recursive=True)}
+        files = [p for p in sorted(matches) if p.is_file() and _kind(p)]
         if not files:
             raise ValueError(f'{text}: no image or video fits this pattern')
         root = os.path.commonpath([file.parent for file in files])

@@ -109,14 +109,18 @@ class Writers:
         self._end_video()
         categories = [dict(id=number, name=name) for name, number in self.category_ids.items()]
         content = dict(images=self.images, annotations=self.found, categories=categories)
-        self.files.put_text(json.dumps(content), self.folder / 'predictions.json')
+        self._put_text(json.dumps(content), self.folder / 'predictions.json')
         table = io.StringIO()
         writer = csv.writer(table, lineterminator='\n')
         writer.writerow(['file', 'frame', 'class', 'score', 'x1', 'y1', 'x2', 'y2'])
         writer.writerows(self.lines)
-        self.files.put_text(table.getvalue(), self.folder / 'predictions.csv')
+        self._put_text(table.getvalue(), self.folder / 'predictions.csv')
         names = ('predictions.json', 'predictions.csv', 'drawn', 'crops')
         return [path for name in names if (path := self.folder / name).exists()]
+
+    def _put_text(self, text: str, path: Path) -> None:
+        # The names of files need not be text.
+        self.files.put(text.encode('utf-8', 'backslashreplace'), path)
 
     def _crop(self, frame: Frame, box, class_name: str, score: float, number: int) -> None:
         height, width = frame.image.shape[:2]
@@ -125,7 +129,7 @@ class Writers:
         if right <= left or bottom <= top:
             return
         place = self.folder / 'crops' / _file_name(class_name)
-        name = frame.source.name.replace('/', '_').replace('\\', '_')
+        name = frame.source.name
         if frame.source.kind != 'image':
             name += f'_{frame.number:06d}'
         self._put_image(

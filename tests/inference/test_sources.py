@@ -45,6 +45,8 @@ def test_what_arguments_stand_for(folder):
     ]
     assert [s.name for s in find_sources(['a/1.png', 'b/1.png'])] == ['1', '1_2']
     assert len(find_sources(['**/*.*'])) == 3
+    names = [source.name for source in find_sources(['a/../*/1.png', '*/../b/1.png'])]
+    assert not any('..' in name for name in names) and len(set(names)) == 3
 
 
 def test_a_number_that_is_a_file_is_a_file(folder):

@@ -250,6 +250,11 @@ def test_values_that_are_no_probabilities_are_refused(bad):
     with pytest.raises(ValueError, match='target must hold labels in 0..1, got values'):
         BalancedFocalLoss()(good, wrong)
     BalancedFocalLoss(activation='none')(good, torch.tensor([0, 3]))
+    # Rounding is no error.
+    rounded = torch.full((2, 3), 1 + 2**-22).requires_grad_()
+    loss = BalancedFocalLoss(activation='none', gamma=0.5)(rounded, good)
+    loss.backward()
+    assert loss.isfinite() and rounded.grad.isfinite().all()
 
 
 @pytest.mark.parametrize('avg_factor', [-1.0, math.nan])

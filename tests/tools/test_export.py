@@ -13,7 +13,14 @@ from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from mmdet_yolo2fl.export import Comparison, compare, load_yolov2
+from mmdet_yolo2fl.export import (
+    Comparison,
+    DecodedNetwork,
+    compare,
+    describe,
+    export_torch,
+    load_yolov2,
+)
 from mmdet_yolo2fl.export.check import onnx_runner, torch_runner
 from tests.test_checkpoints import Hostile
 
@@ -140,6 +147,40 @@ def test_batch_normalization_is_folded(config, checkpoint):
     with torch.no_grad():
         one, other = (d.bbox_head(d.extract_feat(images))[0] for d in (folded, plain))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'options, channels',
+    [(dict(bgr_to_rgb=True), 'RGB'), (dict(bgr_to_rgb=False), 'BGR')],
+    ids=str,
+)
+def test_the_description_tells_the_order_of_the_channels(config, checkpoint, options, channels):
+    cfg = Config.fromfile(config)
+    cfg.model.data_preprocessor.update(options)
+    about = describe(cfg, load_yolov2(cfg, checkpoint), ('red', 'blue'), (96, 64))
+    assert about['input']['channels'] == channels
+
+
+def test_the_state_of_a_loss_is_not_needed(config, checkpoint, tmp_path):
+    content = torch.load(checkpoint)
+    content['bbox_head.loss_obj.running_sums'] = torch.zeros(2)
+    torch.save(content, tmp_path / 'adaptive.pth')
+    cfg = Config.fromfile(config)
+    load_yolov2(cfg, tmp_path / 'adaptive.pth')
+    cfg.model.bbox_head.loss_obj = dict(type='AutomatedFocalLoss')
+    load_yolov2(cfg, checkpoint)
+    content['bbox_head.surplus'] = torch.zeros(2)
+    torch.save(content, tmp_path / 'surplus.pth')
+    with pytest.raises(ValueError, match='bbox_head.surplus'):
+        load_yolov2(cfg, tmp_path / 'surplus.pth')
+
+
+def test_the_smallest_size(config, checkpoint, tmp_path):
+    """The example with which shapes are left free must have more than one cell."""
+    detector = load_yolov2(Config.fromfile(config), checkpoint)
+    export_torch(DecodedNetwork(detector), tmp_path / 'small.pt2', (32, 32))
+    runner = torch_runner(tmp_path / 'small.pt2', detector)
+    assert compare(detector, runner, [torch.rand(2, 3, 64, 96)]).equal
 
 
 def test_comparison_sees_differences():

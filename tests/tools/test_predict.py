@@ -204,6 +204,23 @@ def test_a_hostile_checkpoint_does_not_run(config, data_root, tmp_path, tool, re
     assert not mark.exists()
 
 
+def test_half_a_checkpoint_is_refused(config, checkpoint, data_root, tmp_path, tool, refused):
+    """MMEngine would warn, and the rest would be random."""
+    half = {k: v for k, v in torch.load(checkpoint).items() if k.startswith('backbone')}
+    torch.save(half, tmp_path / 'half.pth')
+    message = refused(tool('predict'), config, tmp_path / 'half.pth', data_root)
+    assert 'lacks neck.' in message
+
+
+def test_its_own_drawings_are_no_input(config, checkpoint, data_root, tool, capsys):
+    out = data_root / 'out'
+    for _ in range(2):
+        tool('predict')(
+            [str(config), str(checkpoint), str(data_root), '--out', str(out), '--device', 'cpu']
+        )
+        assert 'in 4 images' in capsys.readouterr().out
+
+
 def test_names_of_another_detector_are_refused(
     config, checkpoint, data_root, tmp_path, tool, refused
 ):

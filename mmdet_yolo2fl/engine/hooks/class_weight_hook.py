@@ -116,4 +116,4 @@ def _columns(head: nn.Module) -> int:
     if hasattr(head, 'cls_out_channels'):
         return head.cls_out_channels
     # Of a second stage, which always has a column for the background.
-    return head.num_classes + isinstance(head, BBoxHead)
+    return getattr(head, 'num_classes', -1) + isinstance(head, BBoxHead)

@@ -14,6 +14,8 @@ ACTIVATIONS = ('sigmoid', 'softmax', 'none')
 ALPHA_MODES = ('balanced', 'uniform')
 # What MMDetection's weight_reduce_loss adds to avg_factor.
 EPSILON = torch.finfo(torch.float32).eps
+# By how much rounding may carry a probability beyond 0 or 1.
+ROUNDING = 1e-6
 
 
 def balanced_focal_loss(
@@ -360,11 +362,12 @@ def _check_unit_range(name: str, value: Tensor, what: str) -> None:
     if value.numel() == 0:
         return
     low, high = value.detach().aminmax()
-    valid = (low >= 0) & (high <= 1)  # False for NaN
     message = f'BalancedFocalLoss: {name} must hold {what} in 0..1'
     if value.is_cuda:
-        torch._assert_async(valid, message)
-    elif not valid:
+        # NaN passes: a failed assertion would end the process, where a step of mixed precision is
+        # only skipped, and `NonFiniteLossHook` tells more.
+        torch._assert_async(~((low < -ROUNDING) | (high > 1 + ROUNDING)), message)
+    elif not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that NaN is refused
         raise ValueError(
             f'{message}, got values from {low:.4g} to {high:.4g}'
             + (": with activation='sigmoid' it takes logits" if name == 'pred' else '')
