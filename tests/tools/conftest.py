@@ -9,6 +9,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,6 +19,8 @@ def tool(monkeypatch):
     """The ``main`` of a tool, to be run in this process, which its settings do not outlive."""
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
     monkeypatch.setenv('LOCAL_RANK', '0')
+    # MMDetection's hook draws with the visualizer made last, be it another tool's.
+    Visualizer._instance_dict.clear()
 
     def load(name):
         spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
