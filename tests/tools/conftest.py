@@ -19,8 +19,6 @@ def tool(monkeypatch):
     """The ``main`` of a tool, to be run in this process, which its settings do not outlive."""
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
     monkeypatch.setenv('LOCAL_RANK', '0')
-    # MMDetection's hook draws with the visualizer made last, be it another tool's.
-    Visualizer._instance_dict.clear()
 
     def load(name):
         spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
@@ -28,7 +26,10 @@ def tool(monkeypatch):
         spec.loader.exec_module(module)
         return module.main
 
-    return load
+    # MMDetection's hook draws with the visualizer made last, be it another tool's.
+    Visualizer._instance_dict.clear()
+    yield load
+    Visualizer._instance_dict.clear()
 
 
 @pytest.fixture
