@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
@@ -27,9 +28,12 @@ def tool(monkeypatch):
         return module.main
 
     # MMDetection's hook draws with the visualizer made last, be it another tool's.
-    Visualizer._instance_dict.clear()
+    visualizers = (Visualizer, DetLocalVisualizer)  # each class keeps its own
+    for kind in visualizers:
+        kind._instance_dict.clear()
     yield load
-    Visualizer._instance_dict.clear()
+    for kind in visualizers:
+        kind._instance_dict.clear()
 
 
 @pytest.fixture
