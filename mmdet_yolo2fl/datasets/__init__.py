@@ -2,10 +2,11 @@
 
 from .load_image import CheckedLoadImageFromFile
 from .tiny_traffic import TinyTrafficDataset, make_tiny_traffic
-from .transforms import DarknetHSV, DarknetJitter, DarknetResize
+from .transforms import Corrupt, DarknetHSV, DarknetJitter, DarknetResize
 
 __all__ = [
     'CheckedLoadImageFromFile',
+    'Corrupt',
     'DarknetHSV',
     'DarknetJitter',
     'DarknetResize',

@@ -1,0 +1,106 @@
+"""What the documentation shows exists: commands with their options, configs, files, names."""
+
+import argparse
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
+from mmengine.config import Config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted(ROOT.glob('docs/*.md'))]
+# Written by a run, or the user's own.
+OWN = ('configs/mine', 'configs/my', 'data/', 'tools/analysis_tools', '$MIM')
+
+
+def blocks(language):
+    for page in PAGES:
+        for number, text in enumerate(
+            re.findall(rf'```{language}\n(.*?)```', page.read_text(), re.S)
+        ):
+            yield pytest.param(text, id=f'{page.name}-{number}')
+
+
+def commands():
+    for page in PAGES:
+        text = page.read_text()
+        shown = re.findall(r'```bash\n(.*?)```', text, re.S)
+        # In a sentence a command may be broken, or be only a name.
+        inline = re.findall(r'`((?:python tools/|make |pip install )[^`]+)`', text)
+        shown += [' '.join(c.split()) for c in inline if len(c.split()) > 2 or c[:4] == 'make']
+        for line in '\n'.join(shown).replace('\\\n', ' ').splitlines():
+            words = shlex.split(re.sub(r'\[(-[^\]]*)\]', r'\1', line), comments=True)
+            while words and re.fullmatch(r'[A-Z_]+=.*', words[0]):
+                words.pop(0)  # variables of the shell
+            words = [word for word in words if word != '...']
+            if words:
+                yield pytest.param(words, id=f'{page.name}: {" ".join(words)[:60]}')
+
+
+class ParsedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize('words', list(commands()))
+def test_commands(words, monkeypatch):
+    """The tools know the options; targets, extras, modules and files are there."""
+    for word in words:
+        if re.match(r'(configs|tools|studies|examples|docs)/[\w/.]+$', word):
+            assert word.startswith(OWN) or (ROOT / word).exists(), word
+    if words[0] == 'make':
+        targets = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.M)
+        assert set(words[1:]) <= {*targets}
+    elif words[:2] == ['pip', 'install']:
+        metadata = ProjectMetadata(str(ROOT), PluginManager())
+        for extras in re.findall(r'(?:mmdet_yolo2fl|\.)\[(.*?)\]', ' '.join(words)):
+            assert {*extras.split(',')} <= {*metadata.core.optional_dependencies}
+    elif words[:2] == ['python', '-m']:
+        assert importlib.util.find_spec(words[2])
+    elif words[0].startswith('python') and words[1].startswith('tools/'):
+        spec = importlib.util.spec_from_file_location('documented', ROOT / words[1])
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        parse = argparse.ArgumentParser.parse_args
+
+        def parse_only(parser, *args, **kwargs):
+            raise ParsedError(parse(parser, *args, **kwargs))
+
+        monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_only)
+        monkeypatch.chdir(ROOT)
+        with pytest.raises(ParsedError):
+            module.main(words[2:])
+
+
+@pytest.mark.parametrize('text', list(blocks('python')))
+def test_python(text, tmp_path):
+    """Configs load; fragments are valid Python."""
+    if '_base_' in text:
+        text = text.replace("'configs/", f"'{ROOT}/configs/").replace("'../", f"'{ROOT}/configs/")
+        path = tmp_path / 'config.py'
+        path.write_text(text)
+        Config.fromfile(path)
+    else:
+        # Keyword arguments, as they stand in a dict(...), are statements as well.
+        compile(text, 'documentation', 'exec')
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_links(page):
+    for target in re.findall(r'\]\(([^)#\s]+)', page.read_text()):
+        if not re.match(r'https?:|mailto:', target):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_paths_in_the_text(page):
+    """Names of files in back quotes."""
+    pattern = (
+        r'`((?:configs|tools|tests|studies|examples|docs|mmdet_yolo2fl)/[\w/]*\w\.(?:py|md|sh))`'
+    )
+    for target in re.findall(pattern, page.read_text()):
+        if not target.startswith(OWN):
+            assert (ROOT / target).exists(), target
