@@ -1,0 +1,240 @@
+"""A config for a data set of one's own: its classes, its files, anchors that fit its boxes."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from .anchor_clusters import average_iou, cluster_anchors, load_box_sizes
+from .datasets.annotation_check import check_annotations
+
+NETWORKS = dict(
+    darknet19=('yolov2_fl', ''),
+    narrow=(
+        'yolov2_fl',
+        """    backbone=dict(widen_factor=0.5),
+    neck=dict(in_channels=(256, 512), out_channels=512, passthrough_channels=32),
+""",
+    ),
+    tiny=('yolov2_tiny_fl', ''),
+    mobilenetv2=('yolov2_mobilenetv2_fl', ''),
+)
+HEADS = dict(narrow='        in_channels=640,\n        feat_channels=512,\n')
+
+CONFIG = Template("""# $title
+_base_ = [
+    '$bases/models/$model.py',
+    '$bases/schedules/schedule_from_scratch.py',  # $epochs
+    '$bases/default_runtime.py',
+]
+image_size = ($width, $height)
+metainfo = dict(classes=$classes)
+
+model = dict(
+    data_preprocessor=dict(batch_augments=None),
+$network    bbox_head=dict(
+        num_classes=$num_classes,
+$head        # Clustered from $num_boxes boxes at $width x $height: average IoU $iou.
+        anchor_generator=dict(
+            anchors=$anchors
+        ),
+    ),
+)
+
+train_pipeline = [
+    dict(type='CheckedLoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='MinIoURandomCrop', min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.5),
+    dict(type='Resize', scale=image_size, keep_ratio=False),
+    dict(type='YOLOXHSVRandomAug'),  # before flips: it writes into the image
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=image_size, keep_ratio=False),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        metainfo=metainfo,
+        filter_cfg=dict(filter_empty_gt=True, min_size=0),
+        pipeline=train_pipeline,
+$train
+    ),
+)
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=2,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        metainfo=metainfo,
+        test_mode=True,
+        pipeline=test_pipeline,
+$val
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = $evaluator
+test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(save_best='$best'))
+# Less precision, more speed: bfloat16 on a CPU that has it, float16 on a GPU.
+optim_wrapper = dict(type='YOLOV2AmpOptimWrapper')
+""")
+
+
+def coco_datasets(
+    train: Path, val: Path, train_images: Path, val_images: Path
+) -> tuple[dict, dict, dict, Counter]:
+    """Data sets of two COCO files, and the evaluator.
+
+    Classes without a box in the training set (as exporters put a common parent first) are left
+    out.
+
+    Returns:
+        tuple[dict, dict, dict, Counter]: Configs, and the boxes of each class, in the order of
+        the file, on which MMDetection insists.
+
+    Raises:
+        FileNotFoundError: If the training file is missing.
+        ValueError: If it is no COCO file.
+    """
+    try:
+        content = json.loads(train.read_text(encoding='utf-8'))
+        names = {category['id']: category['name'] for category in content['categories']}
+        counts = Counter(names[one['category_id']] for one in content['annotations'])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{train}: no COCO file of boxes ({type(error).__name__}: {error})'
+        ) from error
+    counts = Counter({name: counts[name] for name in names.values() if counts[name]})
+
+    def dataset(file, images):
+        return dict(
+            type='CocoDataset',
+            ann_file=file.as_posix(),
+            data_prefix=dict(img=f'{images.as_posix()}/'),
+        )
+
+    evaluator = dict(type='CocoMetric', ann_file=val.as_posix(), metric='bbox', classwise=True)
+    return dataset(train, train_images), dataset(val, val_images), evaluator, counts
+
+
+def voc_datasets(root: Path, train: str, val: str) -> tuple[dict, dict, dict, Counter]:
+    """The same of a folder in VOC's layout.
+
+    Args:
+        root (Path): With ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``.
+        train, val (str): Names of the lists in ``ImageSets/Main``, without suffix.
+
+    Raises:
+        FileNotFoundError: If a list or an annotation is missing.
+        ValueError: If an annotation is no XML.
+    """
+
+    def dataset(name):
+        return dict(
+            type='XMLDataset',
+            data_root=f'{root.as_posix()}/',
+            ann_file=f'ImageSets/Main/{name}.txt',
+            data_prefix=dict(sub_data_root=''),
+        )
+
+    counts: Counter = Counter()
+    for number in (root / f'ImageSets/Main/{train}.txt').read_text(encoding='utf-8').split():
+        path = root / f'Annotations/{number}.xml'
+        try:
+            counts.update(name.text for name in ElementTree.parse(path).iterfind('object/name'))
+        except ElementTree.ParseError as error:
+            raise ValueError(f'{path}: no XML ({error})') from error
+    evaluator = dict(type='VOCMetric', metric='mAP', iou_thrs=[0.5], eval_mode='area')
+    return dataset(train), dataset(val), evaluator, Counter(dict(sorted(counts.items())))
+
+
+def make_config(
+    datasets: tuple[dict, dict, dict, Counter],
+    bases: str,
+    network: str = 'darknet19',
+    size: tuple[int, int] = (416, 416),
+    num_anchors: int = 5,
+) -> tuple[str, Counter]:
+    """The text of a config, after a look through the annotations.
+
+    Args:
+        datasets (tuple): Of :func:`coco_datasets` or :func:`voc_datasets`.
+        bases (str): The way from the config to ``configs/_base_``.
+        network (str): One of ``NETWORKS``. Defaults to 'darknet19'.
+        size (tuple[int, int]): Width and height of the input, multiples of 32.
+        num_anchors (int): Defaults to 5.
+
+    Returns:
+        tuple[str, Counter]: The config, and what of the annotations will be left out, by reason.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the annotations are damaged, or have too few boxes.
+    """
+    train, val, evaluator, counts = datasets
+    if not counts:
+        raise ValueError(f'{train["ann_file"]}: has no box')
+    meta = dict(metainfo=dict(classes=tuple(counts)))
+    skipped: Counter = Counter()
+    for name, dataset in dict(training=train, validation=val).items():
+        for reason, number in check_annotations({**dataset, **meta}).items():
+            skipped[f'{name}: {reason}'] += number
+    resize = [dict(type='Resize', scale=size, keep_ratio=False)]
+    sizes = load_box_sizes({**train, **meta, 'pipeline': resize}).sizes / 32
+    anchors = cluster_anchors(sizes, num_anchors).round(2)
+    model, body = NETWORKS[network]
+    text = CONFIG.substitute(
+        title=f'{", ".join(counts)}: written by tools/new_config.py, yours to change.',
+        bases=bases,
+        model=model,
+        epochs='80 epochs, see there',
+        width=size[0],
+        height=size[1],
+        classes=_tuple(counts),
+        network=body,
+        head=HEADS.get(network, ''),
+        num_classes=len(counts),
+        num_boxes=len(sizes),
+        iou=f'{average_iou(sizes, anchors):.2f}',
+        anchors=[tuple(anchor) for anchor in anchors.tolist()],
+        train=_lines(train),
+        val=_lines(val),
+        evaluator=_call(evaluator),
+        best=dict(CocoMetric='coco/bbox_mAP_50', VOCMetric='pascal_voc/mAP')[evaluator['type']],
+    )
+    return text, skipped
+
+
+def _tuple(names: Sequence[str]) -> str:
+    return repr(tuple(names))
+
+
+def _call(values: dict) -> str:
+    parts = (
+        f'{key}={_call(value) if isinstance(value, dict) else repr(value)}'
+        for key, value in values.items()
+    )
+    return f'dict({", ".join(parts)})'
+
+
+def _lines(values: dict) -> str:
+    return '\n'.join(
+        f'        {key}={_call(value) if isinstance(value, dict) else repr(value)},'
+        for key, value in values.items()
+    )

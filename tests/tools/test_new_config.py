@@ -1,0 +1,119 @@
+"""Configs for data sets of one's own: they load, train, and know the classes and boxes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmdet_yolo2fl.own_data import NETWORKS
+
+
+@pytest.fixture
+def voc(tmp_path, data_root):
+    """The squares of ``data_root`` in VOC's layout."""
+    root = tmp_path / 'voc'
+    for name in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (root / name).mkdir(parents=True)
+    for number in range(1, 5):
+        shutil.copy(data_root / f'{number}.png', root / f'JPEGImages/{number}.jpg')
+        name = 'red' if number % 2 else 'blue'
+        (root / f'Annotations/{number}.xml').write_text(
+            '<annotation><size><width>90</width><height>60</height></size><object>'
+            f'<name>{name}</name><difficult>0</difficult><bndbox><xmin>{20 + number}</xmin>'
+            f'<ymin>10</ymin><xmax>{50 + number}</xmax><ymax>{40 + number}</ymax></bndbox>'
+            '</object></annotation>'
+        )
+    (root / 'ImageSets/Main/train.txt').write_text('1\n2\n3\n')
+    (root / 'ImageSets/Main/val.txt').write_text('4\n')
+    return root
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+def test_voc(voc, tmp_path, tool, capsys, network):
+    out = tmp_path / 'mine.py'
+    arguments = [str(out), '--voc', str(voc), '--network', network, '--num-anchors', '2']
+    tool('new_config')([*arguments, '--size', '96', '64'])
+    printed = capsys.readouterr().out
+    assert '       2 red' in printed and '       1 blue' in printed
+    cfg = Config.fromfile(out)
+    assert cfg.metainfo.classes == ('blue', 'red') and cfg.model.bbox_head.num_classes == 2
+    init_default_scope('mmdet')
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    sample = dataset[0]
+    assert len(dataset) == 3 and sample['inputs'].shape == (3, 64, 96)
+    detector = MODELS.build(cfg.model)
+    data = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
+    losses = detector(**detector.data_preprocessor(data), mode='loss')
+    assert np.isfinite(losses['loss_obj'].item()) and losses['num_pos'] == 1
+    # The boxes are 30 pixels wide and 31 to 33 high, of 90 x 60: 1 cell by 1.03 to 1.1.
+    anchors = np.array(cfg.model.bbox_head.anchor_generator.anchors)
+    assert anchors.shape == (2, 2) and anchors == pytest.approx(np.array([[1, 1.07]] * 2), abs=0.05)
+
+
+def test_coco_trains(data_root, tmp_path, tool, capsys, monkeypatch):
+    """A parent category without boxes, as some exporters write it, is left out."""
+    for name in ('train', 'valid'):
+        path = data_root / f'{name}.json'
+        content = json.loads(path.read_text())
+        content['categories'].insert(0, dict(id=0, name='things'))
+        path.write_text(json.dumps(content))
+    out = tmp_path / 'mine.py'
+    files = [str(data_root / f'{name}.json') for name in ('train', 'valid')]
+    tool('new_config')(
+        [str(out), '--coco', *files, '--network', 'tiny', '--size', '64', '64']
+        + ['--num-anchors', '1']
+    )
+    assert 'things' not in capsys.readouterr().out
+    cfg = Config.fromfile(out)
+    assert cfg.metainfo.classes == ('red', 'blue')
+    monkeypatch.chdir(tmp_path)
+    tool('train')(
+        [str(out), '--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
+        + ['train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
+        + ['val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False']
+        + ['model.backbone.widen_factor=0.125', 'model.bbox_head.in_channels=128']
+        + ['model.bbox_head.feat_channels=32']
+    )
+    assert [*tmp_path.glob('work_dirs/mine/best_coco_bbox_mAP_50_epoch_1.pth')]
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['mine.txt', '--voc', 'x'], 'a config is a Python file, name it mine.py'),
+        (['mine.py', '--voc', 'x', 'train'], '--voc takes the folder, or the folder and'),
+        (['mine.py', '--voc', 'x', '--images', 'y'], '--images takes one or two folders'),
+        (['mine.py', '--voc', 'x', '--size', '100', '64'], 'must be multiples of 32, got 100 64'),
+        (['mine.py', '--voc', 'nowhere'], 'nowhere/ImageSets/Main/train.txt'),
+        (['mine.py', '--coco', 'no.json', 'no.json'], 'no.json'),
+        (['mine.py'], 'one of the arguments --coco --voc is required'),
+    ],
+)
+def test_usage_errors(tmp_path, monkeypatch, tool, refused, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(tool('new_config'), *arguments)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_is_not_overwritten(voc, tmp_path, tool, refused):
+    out = tmp_path / 'mine.py'
+    out.write_text('mine')
+    arguments = [out, '--voc', voc, '--num-anchors', 1]
+    assert 'is there already' in refused(tool('new_config'), *arguments)
+    assert out.read_text() == 'mine'
+    tool('new_config')([*map(str, arguments), '--force'])
+    assert '_base_' in out.read_text()
+
+
+def test_damaged_files(voc, data_root, tmp_path, tool, refused):
+    out = tmp_path / 'mine.py'
+    (voc / 'Annotations/2.xml').write_text('<annotation>')
+    assert '2.xml: no XML' in refused(tool('new_config'), out, '--voc', voc)
+    (data_root / 'train.json').write_text('[]')
+    files = data_root / 'train.json', data_root / 'valid.json'
+    assert 'train.json: no COCO file of boxes' in refused(tool('new_config'), out, '--coco', *files)
+    assert not out.exists()
