@@ -6,13 +6,14 @@ else
 VENV_PYTHON := .venv/bin/python
 endif
 
-.PHONY: help env demo test lint
+.PHONY: help env demo test lint api
 
 help:
 	@echo "make demo   train and evaluate YOLOv2 with focal loss on the embedded street scenes"
 	@echo "make test   run the tests"
 	@echo "make env    only prepare .venv (the others do it by themselves)"
 	@echo "make lint   ruff, check and format"
+	@echo "make api    the reference, from the docstrings, into work_dirs/api"
 	@echo ""
 	@echo "The first of them compiles MMCV's ops: 10 to 40 minutes, once per machine."
 
@@ -28,3 +29,11 @@ test: env
 lint: env
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
+
+PARTS := models datasets engine darknet export inference analysis imbalance anchor_clusters \
+	focal_analysis study checkpoints detector own_data
+api: env
+	@$(VENV_PYTHON) -m pip install --quiet 'pdoc>=15'
+	@$(VENV_PYTHON) -m pdoc --docformat google --output-directory work_dirs/api \
+		mmdet_yolo2fl $(PARTS:%=mmdet_yolo2fl.%)
+	@echo "work_dirs/api/index.html"

@@ -53,12 +53,13 @@ def test_nothing_that_a_user_has_is_replaced(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith('.dist-info/METADATA'))
         metadata = archive.read(name).decode()
+        assert 'mmdet_yolo2fl/analysis/report.html' in archive.namelist()
     hard = [
         line.removeprefix('Requires-Dist:').strip()
         for line in metadata.splitlines()
         if line.startswith('Requires-Dist:') and 'extra ==' not in line
     ]
-    assert hard == ['filelock', 'platformdirs']
+    assert hard == ['filelock', 'jinja2', 'platformdirs']
     for extra in ('onedl', 'openmmlab', 'test', 'dev'):
         assert f'Provides-Extra: {extra}' in metadata
 

@@ -1,0 +1,84 @@
+"""The report: one HTML file that asks nobody for anything."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from ..engine.atomic_backend import AtomicLocalBackend
+from .curves import Curve
+from .errors import KINDS
+from .figures import f1_figures, precision_recall_figures, training_figures
+from .worst_images import REASONS
+
+TEMPLATES = Path(__file__).parent
+
+
+def write_report(
+    path: Path,
+    summary: dict,
+    facts: dict[str, str],
+    curves: Sequence[Curve],
+    training: tuple[list[dict], list[dict]],
+    pictures: Sequence[dict],
+) -> None:
+    """Write the report, whole or not at all.
+
+    Args:
+        path (Path): The HTML file.
+        summary (dict): Of ``summarize``.
+        facts (dict[str, str]): What stands in its head: config, checkpoint, data set, ...
+        curves (Sequence[Curve]): Of the classes.
+        training (tuple): Of ``read_training_log``.
+        pictures (Sequence[dict]): Of ``picture``, with ``name``, ``reason`` and the numbers of
+            ``per_image``.
+    """
+    classes = [row['name'] for row in summary['classes']]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= dict(points=_points, decimals=_decimals, share=_share)
+    text = environment.get_template('report.html').render(
+        summary=summary,
+        facts=facts,
+        background=len(classes),
+        kinds=KINDS,
+        reasons=REASONS,
+        pictures=pictures,
+        training=_images(training_figures(*training)),
+        curves=_images(
+            precision_recall_figures(curves, classes, summary['iou_thr'])
+            + f1_figures(curves, classes, summary['iou_thr'])
+        ),
+    )
+    # The names of files need not be text.
+    AtomicLocalBackend().put(text.encode('utf-8', 'backslashreplace'), path)
+
+
+def _images(figures: list[tuple[str, str]]) -> list[dict]:
+    # As images of their own, so that the names in one figure do not meet those in another.
+    return [
+        dict(
+            title=title,
+            source='data:image/svg+xml;base64,' + base64.b64encode(svg.encode()).decode(),
+        )
+        for title, svg in figures
+    ]
+
+
+def _points(value: float | None) -> str:
+    """0.7431 as 74.3, points of AP; a dash for what is not known."""
+    return '–' if value is None else f'{100 * value:.1f}'
+
+
+def _decimals(value: float | None, digits: int = 3) -> str:
+    return '–' if value is None else f'{value:.{digits}f}'
+
+
+def _share(value: float, total: float) -> str:
+    return f'{100 * value / total:.0f} %' if total else '–'

@@ -1,0 +1,75 @@
+"""What a training has left behind: its config and its checkpoints."""
+
+import re
+from pathlib import Path
+
+CHECKPOINTS = ('best_*.pth', 'last_checkpoint', 'epoch_*.pth', 'iter_*.pth')
+
+
+def check_run(folder: Path) -> None:
+    """Refuse what cannot be the work directory of a training.
+
+    Raises:
+        ValueError: If there is no such folder, or if it only holds runs.
+    """
+    if folder.is_file():
+        raise ValueError(
+            f'{folder}: is a file, not the folder of a training. For a config and a checkpoint '
+            'use --config and --checkpoint'
+        )
+    if not folder.is_dir():
+        raise ValueError(f'{folder}: there is no such folder')
+    if not any(folder.iterdir()):
+        raise ValueError(f'{folder}: is empty. Name the work directory of a training')
+    if not any(found for pattern in ('*.py', *CHECKPOINTS) for found in folder.glob(pattern)):
+        runs = sorted({path.parent.relative_to(folder) for path in folder.glob('**/*.pth')})
+        if runs:
+            raise ValueError(
+                f'{folder}: is no run itself, but there are runs in it; name one: '
+                + ', '.join(str(run) for run in runs[:5])
+                + (f' and {len(runs) - 5} more' if len(runs) > 5 else '')
+            )
+
+
+def find_config(folder: Path) -> Path:
+    """The config that MMEngine's runner has written into its work directory; the latest.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = list(folder.glob('*.py')) or list(folder.glob('*/vis_data/config.py'))
+    if not found:
+        raise ValueError(
+            f'{folder}: has no config. Looked for *.py and */vis_data/config.py, which a training '
+            'writes when it starts. Is it the work directory? Or give the config with --config'
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The best checkpoint of a work directory, or else its last.
+
+    ``best_*.pth`` (the newest, if several metrics have one), the one that ``last_checkpoint``
+    names, the highest ``epoch_*.pth`` or ``iter_*.pth``.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    best = list(folder.glob(CHECKPOINTS[0]))
+    if best:
+        return max(best, key=lambda path: path.stat().st_mtime)
+    note = folder / 'last_checkpoint'
+    if note.is_file():
+        named = Path(note.read_text(encoding='utf-8').strip())
+        # The folder may have been moved or copied since.
+        for path in (folder / named.name, named):
+            if path.is_file():
+                return path
+    numbered = [path for pattern in CHECKPOINTS[2:] for path in folder.glob(pattern)]
+    if numbered:
+        return max(numbered, key=lambda path: int(re.sub(r'\D', '', path.stem) or 0))
+    raise ValueError(
+        f'{folder}: has no checkpoint. Looked for {", ".join(CHECKPOINTS)}. If the training was '
+        'interrupted before its first one, start it again (tools/train.py CONFIG); or give a '
+        'checkpoint with --checkpoint'
+    )

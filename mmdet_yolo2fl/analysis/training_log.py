@@ -1,0 +1,75 @@
+"""What MMEngine logged while it trained."""
+
+import json
+import re
+from pathlib import Path
+
+# Means over classes and sizes, such as coco/bbox_mAP, coco/bbox_mAP_50, pascal_voc/mAP, AP50.
+MAIN_METRIC = re.compile(r'/(\w+_)?(mAP|mAP_50|mAP_75|AP\d\d)$')
+
+
+def read_training_log(folder: Path) -> tuple[list[dict], list[dict]]:
+    """Read every ``scalars.json`` of a work directory.
+
+    What a resumed run repeated counts as it was the second time; a run started anew in the same
+    folder replaces the former one.
+
+    Args:
+        folder (Path): The work directory.
+
+    Returns:
+        tuple[list[dict], list[dict]]: Rows of training (``step`` in iterations, ``lr``, losses,
+        ...) and of validation (``step`` in epochs, or in iterations where the run counts those;
+        metrics with a ``/`` in their names), each by ascending ``step``. Empty where there is none.
+    """
+    training, validation = [], []
+    for file in sorted(folder.glob('*/vis_data/scalars.json')):
+        rows = list(_rows(file))
+        new = [row for row in rows if 'iter' in row or 'lr' in row]
+        tests = [row for row in rows if any('/' in key for key in row) and row not in new]
+        if new:
+            training = [row for row in training if row['step'] < new[0]['step']]
+            if not training:
+                validation = []
+        if tests:
+            validation = [row for row in validation if row['step'] < tests[0]['step']]
+        training += new
+        validation += tests
+    return training, validation
+
+
+def _rows(file: Path):
+    for line in file.read_text(encoding='utf-8').splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # a run that was killed leaves its last line half written
+        if isinstance(row, dict) and 'step' in row:
+            yield row
+
+
+def series(rows: list[dict], keys: list[str]) -> dict[str, tuple[list, list]]:
+    """Steps and values of each key, where it has a number."""
+    return {
+        key: (
+            [row['step'] for row in rows if isinstance(row.get(key), (int, float))],
+            [row[key] for row in rows if isinstance(row.get(key), (int, float))],
+        )
+        for key in keys
+    }
+
+
+def loss_keys(rows: list[dict], most: int = 8) -> list[str]:
+    """The names of the losses, the sum and then the largest ones first."""
+    values = {}
+    for row in rows:
+        for key, value in row.items():
+            if 'loss' in key and '/' not in key and isinstance(value, (int, float)):
+                values[key] = max(values.get(key, 0), abs(value))
+    return sorted(values, key=lambda key: (key != 'loss', -values[key]))[:most]
+
+
+def metric_keys(rows: list[dict], most: int = 6) -> list[str]:
+    """The names of the means; where there are none, of all metrics."""
+    keys = list(dict.fromkeys(key for row in rows for key in row if '/' in key))
+    return ([key for key in keys if MAIN_METRIC.search(key)] or keys)[:most]

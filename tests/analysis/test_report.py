@@ -1,0 +1,229 @@
+"""The report as a parser and as a browser see it."""
+
+import base64
+import csv
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+
+from mmdet_yolo2fl.analysis.curves import best_thresholds, class_curves
+from mmdet_yolo2fl.analysis.figures import CURVES_IN_FIGURE
+from mmdet_yolo2fl.analysis.pictures import picture
+from mmdet_yolo2fl.analysis.report import write_report
+from mmdet_yolo2fl.analysis.summary import summarize, write_tables
+from tests.analysis.made import analyzed, found, random_scenes
+
+EVIL = '<script>alert(1)</script>'
+NAMES = (EVIL, '$\\frac$ & "co"', '_cow')
+LOG = (
+    [dict(lr=0.1 / n, loss=2.0 / n, loss_xy=1.0 / n, epoch=n, step=10 * n) for n in range(1, 5)],
+    [{'coco/bbox_mAP': 0.1, 'step': 2}, {'coco/bbox_mAP': 0.2, 'step': 4}],
+)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self.open = [], '', []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ('meta', 'img', 'br'):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data + ' '
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def report(folder, images, predictions, classes=NAMES, log=([], []), shown=(), facts=None):
+    """Write everything; the HTML and the summary."""
+    evaluation = analyzed(images, predictions, classes)
+    curves = class_curves(evaluation.matches)
+    thresholds = best_thresholds(curves)
+    names = [f'{EVIL}{i}.png' for i in range(len(images))]
+    summary = summarize(evaluation, curves, thresholds, names)
+    summary |= dict(voc_mode='area', threshold_text='the best threshold of each class')
+    pictures = [
+        picture(evaluation.matches, thresholds, i, str(path))
+        | summary['per_image'][i]
+        | dict(reason='missed')
+        for i, path in shown
+    ]
+    write_tables(folder, summary, curves)
+    facts = {'Run': EVIL, 'Config': 'a.py'} | (facts or {})
+    write_report(folder / 'report.html', summary, facts, curves, log, pictures)
+    return (folder / 'report.html').read_text(encoding='utf-8'), summary
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    """A report with everything in it, of names that are up to no good."""
+    folder = tmp_path_factory.mktemp('report')
+    image = folder / 'photo.png'
+    cv2.imwrite(str(image), np.full((1000, 2000, 3), 200, np.uint8))
+    shown = [(0, image), (1, folder / 'missing.png')]
+    html, summary = report(folder, *random_scenes(1), log=LOG, shown=shown)
+    return folder, html, summary
+
+
+def test_is_self_contained_and_escaped(scenes):
+    _, html, _ = scenes
+    page = Page(html)
+    assert not page.open, 'every tag is closed'
+    assert '//' not in re.sub('base64,[^"]*', '', html), 'no address, not even by a namespace'
+    assert not page.all('script') and not page.all('link') and not page.all('iframe')
+    for attributes in page.all('img'):
+        assert attributes['src'].startswith('data:image/') and attributes['alt']
+    assert all(link['href'].startswith('#') for link in page.all('a'))
+    anchors = {attributes.get('id') for _, attributes in page.tags}
+    assert all(link['href'][1:] in anchors for link in page.all('a'))
+    assert page.text.count(EVIL) > 5  # as text
+    assert "default-src 'none'" in page.all('meta')[2]['content']
+
+
+def test_figures_are_drawn(scenes):
+    page = Page(scenes[1])
+    prefix = 'data:image/svg+xml;base64,'
+    svgs = [i['src'] for i in page.all('img') if i['src'].startswith(prefix)]
+    titles = [i['alt'] for i in page.all('img')][: len(svgs)]
+    assert [title.split(' over')[0] for title in titles] == [
+        *('Losses', 'Learning rate', 'Validation', 'Precision', 'F1'),
+    ]
+    for svg in svgs:
+        root = ElementTree.fromstring(base64.b64decode(svg.removeprefix(prefix)))
+        assert len(list(root.iter('{http://www.w3.org/2000/svg}path'))) > 10
+
+
+def test_pictures_have_their_boxes(scenes):
+    _, html, summary = scenes
+    page = Page(html)
+    photos = [i['src'] for i in page.all('img') if i['src'].startswith('data:image/jpeg')]
+    assert len(photos) == 2 and 'cannot be read (FileNotFoundError)' in html
+    data = base64.b64decode(photos[0].removeprefix('data:image/jpeg;base64,'))
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels.shape == (450, 900, 3)
+    kinds = [rect['class'] for rect in page.all('rect')]
+    images = summary['per_image'][:2]
+    assert kinds.count('missed') == sum(image['missed'] for image in images) > 0
+    assert kinds.count('false') == sum(image['false'] for image in images) > 0
+    right = sum(image['found'] for image in images)
+    assert kinds.count('right') == kinds.count('truth') == right > 0
+    assert page.all('svg')[0]['viewbox'] == '0 0 2000 1000'
+
+
+def test_tables_have_the_numbers_of_the_summary(scenes):
+    folder, html, summary = scenes
+    assert json.loads((folder / 'summary.json').read_text()) == summary
+    with open(folder / 'classes.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['name'] for row in rows] == list(NAMES)
+    for row, expected in zip(rows, summary['classes']):
+        assert float(row['ap50']) == expected['ap50']
+        assert f'<td>{100 * expected["ap50"]:.1f}</td>' in html
+        assert int(row['missed']) == expected['missed']
+        assert int(row['missed']) + int(row['found']) == expected['truths']
+        assert float(row['ap medium']) == expected['ap_by_size']['medium']
+    with open(folder / 'confusion_matrix.csv', newline='') as file:
+        head, *matrix = csv.reader(file)
+    assert head == ['true class', *NAMES, 'background']
+    assert [list(map(int, row[1:])) for row in matrix] == summary['confusion']
+    with open(folder / 'images.csv', newline='') as file:
+        assert sum(int(row['false']) for row in csv.DictReader(file)) == (
+            sum(row['false'] for row in summary['classes'])
+        )
+    with open(folder / 'curves.csv', newline='') as file:
+        points = [row for row in csv.DictReader(file) if row['class'] == NAMES[0]]
+    best = max(points, key=lambda row: float(row['f1']))
+    assert float(best['thresholds']) == summary['classes'][0]['best_threshold']
+    assert not list(folder.glob('*.tmp'))
+
+
+def test_without_curves_images_truths_or_predictions(tmp_path):
+    html, summary = report(tmp_path, [[], []], [found(), found()], ('cat',))
+    page = Page(html)
+    assert not page.open and not page.all('img') and 'id="training"' not in html
+    assert summary['ap'] is None and summary['classes'][0]['best_threshold'] is None
+    assert summary['confusion'] == [[0, 0], [0, 0]]
+    assert 'nan' not in page.text.lower() and 'None' not in page.text
+    assert 'no class with both' in page.text and 'No image with an error' in page.text
+    assert (tmp_path / 'curves.csv').read_text() == 'class,thresholds,precision,recall,f1\n'
+
+
+def test_only_losses(tmp_path):
+    log = [dict(lr=0.1, loss=float('nan'), step=1), dict(lr=0.1, loss=1.0, step=2)], []
+    html, _ = report(tmp_path, [[]], [found((0, 0.5, (0, 0, 5, 5)))], ('cat',), log)
+    assert [i['alt'] for i in Page(html).all('img')] == (
+        ['Losses over the iteration', 'Learning rate over the iteration']
+    )
+
+
+def test_many_classes(tmp_path):
+    classes = [f'class {i}' for i in range(CURVES_IN_FIGURE + 1)]
+    boxes = [(i, (0.0, 0.0, 10.0 + i, 10.0)) for i in range(len(classes))]
+    predictions = [found(*((i, 0.5, box) for i, box in boxes))]
+    html, _ = report(tmp_path, [boxes], predictions, classes)
+    titles = [i['alt'] for i in Page(html).all('img')]
+    assert len(titles) == 4 and titles[1] == f'Precision over recall: {classes[-1]}'
+
+
+def browser():
+    return next(filter(None, map(shutil.which, ('chromium', 'google-chrome', 'chrome'))), None)
+
+
+@pytest.mark.skipif(not browser(), reason='there is no chromium or google-chrome')
+def test_in_a_browser(scenes, tmp_path):
+    """Nothing is broken or refused, all images are there, and nothing sticks out on a phone."""
+    folder, html, _ = scenes
+    # The report forbids scripts; the copy reports what a browser has made of it.
+    probe = """<script>addEventListener('load', async () => {
+        const images = [...document.images];
+        await Promise.all(images.map(image => image.decode().catch(() => 0)));
+        const page = document.documentElement;
+        const result = {images: images.length,
+            broken: images.filter(image => !image.naturalWidth).length,
+            width: innerWidth, needed: page.scrollWidth,
+            boxes: document.querySelectorAll('rect').length};
+        document.title = 'found ' + JSON.stringify(result);
+    })</script>"""
+    copy = tmp_path / 'probe.html'
+    copy.write_text(re.sub('<meta http-equiv.*?>', probe, html), encoding='utf-8')
+    common = [
+        *(browser(), '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic'),
+        *('--no-first-run', '--disable-background-networking', '--disable-component-update'),
+        *('--disable-sync', '--hide-scrollbars', f'--user-data-dir={tmp_path / "profile"}'),
+        *('--enable-logging=stderr', '--virtual-time-budget=5000'),
+    ]
+
+    def run(*options):
+        return subprocess.run(
+            [*common, *map(str, options)], capture_output=True, text=True, timeout=120, check=True
+        )
+
+    dom = run('--dump-dom', '--window-size=400,900', copy.as_uri()).stdout
+    result = json.loads(re.search('<title>found (.*?)</title>', dom)[1])
+    assert result['images'] == 7 and result['broken'] == 0 and result['boxes'] > 5
+    assert result['needed'] <= result['width'] < 600
+    shot = tmp_path / 'shot.png'
+    said = run(
+        f'--screenshot={shot}', '--window-size=1200,3000', (folder / 'report.html').as_uri()
+    ).stderr
+    assert 'CONSOLE' not in said
+    pixels = cv2.imread(str(shot)).astype(int)
+    assert pixels.shape == (3000, 1200, 3)
+    assert len(np.unique(pixels @ (1, 256, 65536))) > 200

@@ -1,0 +1,115 @@
+"""Folders and logs as trainings leave them."""
+
+import json
+import os
+
+import pytest
+
+from mmdet_yolo2fl.analysis.run_folder import check_run, find_checkpoint, find_config
+from mmdet_yolo2fl.analysis.training_log import (
+    loss_keys,
+    metric_keys,
+    read_training_log,
+    series,
+)
+
+
+def touch(path, age=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (1e9 - age, 1e9 - age))
+    return path
+
+
+def test_best_before_last_before_numbered(tmp_path):
+    tenth = touch(tmp_path / 'epoch_10.pth')
+    touch(tmp_path / 'epoch_9.pth')
+    assert find_checkpoint(tmp_path) == tenth
+    ninth = tmp_path / 'epoch_9.pth'
+    (tmp_path / 'last_checkpoint').write_text(f'{ninth}\n')
+    assert find_checkpoint(tmp_path) == ninth
+    (tmp_path / 'last_checkpoint').write_text('/moved/from/here/epoch_9.pth')
+    assert find_checkpoint(tmp_path) == ninth
+    elsewhere = touch(tmp_path / 'elsewhere/epoch_5.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(elsewhere))
+    assert find_checkpoint(tmp_path) == elsewhere
+    touch(tmp_path / 'best_coco_bbox_mAP_epoch_3.pth', age=99)
+    newer = touch(tmp_path / 'best_coco_bbox_mAP_50_epoch_2.pth')
+    assert find_checkpoint(tmp_path) == newer
+
+
+def test_interrupted_before_the_first_checkpoint(tmp_path):
+    touch(tmp_path / 'cells.py')
+    touch(tmp_path / 'best_x.pth.tmp')
+    (tmp_path / 'last_checkpoint').write_text('gone.pth')
+    check_run(tmp_path)
+    with pytest.raises(ValueError, match=r'no checkpoint. Looked for best_\*\.pth.*interrupted'):
+        find_checkpoint(tmp_path)
+
+
+def test_config(tmp_path):
+    with pytest.raises(ValueError, match=r'no config. Looked for \*\.py.*--config'):
+        find_config(tmp_path)
+    inner = touch(tmp_path / '20260101_000000/vis_data/config.py')
+    assert find_config(tmp_path) == inner
+    touch(tmp_path / 'old.py', age=99)
+    new = touch(tmp_path / 'new.py')
+    assert find_config(tmp_path) == new
+
+
+def test_wrong_folders(tmp_path):
+    with pytest.raises(ValueError, match='there is no such folder'):
+        check_run(tmp_path / 'nowhere')
+    with pytest.raises(ValueError, match='is empty'):
+        check_run(tmp_path)
+    file = touch(tmp_path / 'many/seed_0/epoch_1.pth')
+    touch(tmp_path / 'many/seed_1/epoch_1.pth')
+    with pytest.raises(ValueError, match='name one: seed_0, seed_1$'):
+        check_run(tmp_path / 'many')
+    with pytest.raises(ValueError, match='is a file.*--checkpoint'):
+        check_run(file)
+
+
+def write_log(folder, name, rows, end=''):
+    file = folder / name / 'vis_data/scalars.json'
+    file.parent.mkdir(parents=True)
+    file.write_text(''.join(json.dumps(row) + '\n' for row in rows) + end)
+
+
+def trained(step, loss=1.0):
+    return dict(lr=0.1, loss=loss, loss_cls=loss / 2, epoch=step // 10, iter=step, step=step)
+
+
+def validated(epoch, ap):
+    return {'coco/bbox_mAP': ap, 'coco/bbox_mAP_s': 0.1, 'time': 1.0, 'step': epoch}
+
+
+def test_a_resumed_run_is_one_run(tmp_path):
+    rows = [trained(10), validated(1, 0.1), trained(20, 2.0), trained(30, 3.0)]
+    write_log(tmp_path, '1', rows, end='{"lr": 0.1, "lo')
+    write_log(tmp_path, '2', [trained(20, 5.0), validated(2, 0.2)])
+    training, validation = read_training_log(tmp_path)
+    assert series(training, ['loss']) == dict(loss=([10, 20], [1.0, 5.0]))
+    assert series(validation, ['coco/bbox_mAP']) == {'coco/bbox_mAP': ([1, 2], [0.1, 0.2])}
+
+
+def test_a_run_started_anew_replaces_the_former(tmp_path):
+    write_log(tmp_path, '1', [trained(10), validated(1, 0.9), trained(20)])
+    write_log(tmp_path, '2', [trained(10, 7.0)])
+    training, validation = read_training_log(tmp_path)
+    assert [row['loss'] for row in training] == [7.0] and not validation
+
+
+def test_no_log(tmp_path):
+    assert read_training_log(tmp_path) == ([], [])
+
+
+def test_which_curves():
+    row = trained(1) | dict(loss_xy=9.0, avg_iou=1.0, grad_norm=3.0)
+    row |= {'focal/loss_obj': 3.0}
+    assert loss_keys([row]) == ['loss', 'loss_xy', 'loss_cls']
+    assert metric_keys([validated(1, 0.1)]) == ['coco/bbox_mAP']
+    assert metric_keys([{'pascal_voc/mAP': 1, 'pascal_voc/AP50': 1}]) == (
+        ['pascal_voc/mAP', 'pascal_voc/AP50']
+    )
+    assert metric_keys([{'own/thing': 1}]) == ['own/thing']

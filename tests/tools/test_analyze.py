@@ -1,0 +1,123 @@
+"""From the folder of a training to the report, against tools/test.py."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from mmdet_yolo2fl.analysis.predictions import read_predictions
+from tests.test_checkpoints import Hostile
+
+
+@pytest.fixture
+def run(squares, tmp_path):
+    """A work directory as MMEngine's runner leaves it."""
+    config, weights = squares
+    folder = tmp_path / 'run'
+    (folder / '20260101_000000/vis_data').mkdir(parents=True)
+    shutil.copy(config, folder / 'squares.py')
+    shutil.copy(weights, folder / 'epoch_1.pth')
+    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_1.pth'))
+    rows = [dict(lr=0.1, loss=2.0, epoch=1, iter=1, step=1), {'coco/bbox_mAP': 0.1, 'step': 1}]
+    (folder / '20260101_000000/vis_data/scalars.json').write_text('\n'.join(map(json.dumps, rows)))
+    return folder
+
+
+@pytest.fixture
+def main(tool):
+    main = tool('analyze')
+    return lambda *args: main([*map(str, args), '--device', 'cpu'])
+
+
+def make_true(data_root, predictions, every=2):
+    """Turn some of the predictions into the truth, so that there is something to count."""
+    path = data_root / 'valid.json'
+    content = json.loads(path.read_text())
+    content['annotations'] = []
+    for image, entry in zip(content['images'], predictions):
+        found = entry['pred_instances']
+        boxes = found['bboxes'].double().numpy()
+        for box, label in list(zip(boxes, found['labels'].tolist()))[::every]:
+            x1, y1, x2, y2 = box.round().tolist()
+            content['annotations'].append(
+                dict(
+                    id=len(content['annotations']) + 1,
+                    image_id=image['id'],
+                    category_id=1 + label,
+                    bbox=[x1, y1, x2 - x1 + 1, y2 - y1 + 1],
+                    area=(x2 - x1 + 1) * (y2 - y1 + 1),
+                    iscrowd=0,
+                )
+            )
+    path.write_text(json.dumps(content))
+
+
+def test_a_run_as_tools_test_sees_it(run, data_root, main, tool, tmp_path, monkeypatch, capsys):
+    summary = main(run)
+    out = run / 'analysis'
+    assert {path.suffix for path in out.iterdir()} == {'.html', '.json', '.csv', '.pkl'}
+    html = (out / 'report.html').read_text()
+    assert str(run / 'epoch_1.pth') in html and 'Losses over the iteration' in html
+    assert 'Validation over the epoch' in html and '4.png' in html
+    (kept,) = out.glob('predictions_test_*.pkl')
+    make_true(data_root, read_predictions(kept))
+
+    # No second inference.
+    monkeypatch.setattr('mmdet_yolo2fl.detector.load_detector', None)
+    args = [str(run), '--device', 'cpu', '--score-thr', '0.2', '--num-images', '2']
+    summary = tool('analyze')([*args, '--iou-thr', '0.4', '--out', str(out)])
+    assert f'Predictions of an earlier call: {kept}' in capsys.readouterr().out
+    metrics = tool('test')(
+        [str(run / 'squares.py'), str(run / 'epoch_1.pth'), '--work-dir', str(tmp_path / 'work')]
+        + ['--out', str(tmp_path / 'found.pkl'), '--cfg-options', 'test_evaluator.classwise=True']
+    )
+    assert round(summary['ap'], 3) == metrics['coco/bbox_mAP'] > 0.1
+    assert round(summary['ap50'], 3) == metrics['coco/bbox_mAP_50']
+    for row in summary['classes']:
+        precision = metrics[f'coco/{row["name"]}_precision']
+        assert precision == pytest.approx(round(row['ap'] or np.nan, 3), nan_ok=True)
+    assert len(summary['worst']) == 2 and summary['iou_thr'] == 0.4
+    assert {row['threshold'] for row in summary['classes']} == {0.2}
+
+    # The same from the file of tools/test.py, without any checkpoint.
+    config = ['--config', str(run / 'squares.py'), '--iou-thr', '0.4', '--out', str(tmp_path / 'b')]
+    other = tool('analyze')([*config, '--predictions', str(tmp_path / 'found.pkl')])
+    assert (other['ap'], other['ap50']) == (summary['ap'], summary['ap50'])
+    assert [row['f1'] for row in other['classes']] == [row['f1'] for row in summary['classes']]
+    assert 'id="training"' not in (tmp_path / 'b/report.html').read_text()
+
+
+def test_config_and_checkpoint_and_the_other_split(squares, main, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config, weights = squares
+    summary = main(
+        *('--config', config, '--checkpoint', weights, '--split', 'val', '--cfg-options'),
+        *('val_dataloader.dataset.indices=3', 'test_dataloader=None'),
+    )
+    assert summary['images'] == 3
+    assert list((tmp_path / 'work_dirs/squares/analysis').glob('predictions_val_*.pkl'))
+
+
+def test_usage_errors(run, tool, refused, tmp_path):
+    main = tool('analyze')
+    assert 'name the folder of a training' in refused(main)
+    assert '--config and --checkpoint' in refused(main, '--config', run / 'squares.py')
+    assert '--score-thr' in refused(main, run, '--score-thr', '2')
+    assert '--iou-thr' in refused(main, run, '--iou-thr', '0.05')
+    assert '--num-images' in refused(main, run, '--num-images', '-1')
+    assert 'no such folder' in refused(main, tmp_path / 'nowhere')
+    (tmp_path / 'empty').mkdir()
+    assert 'is empty' in refused(main, tmp_path / 'empty')
+    assert 'has no val_dataloader' in refused(
+        main, run, '--split', 'val', '--cfg-options', 'val_dataloader=None'
+    )
+    assert 'data_root' in refused(
+        main, run, '--cfg-options', 'test_dataloader.dataset.ann_file=gone.json'
+    )
+    torch.save(dict(state_dict={}, meta=Hostile(tmp_path / 'mark')), run / 'epoch_1.pth')
+    assert 'untrusted pickle' in refused(main, run)
+    assert not (tmp_path / 'mark').exists()
+    (run / 'epoch_1.pth').unlink()
+    assert 'interrupted before its first one' in refused(main, run)
