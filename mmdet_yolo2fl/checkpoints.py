@@ -1,9 +1,11 @@
 """Checkpoints are pickles, and a pickle may run anything: they are looked through before use."""
 
 import logging
+import math
 import os
 import pickle
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -12,6 +14,13 @@ import torch
 from mmengine import print_log
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
+
+# How PyTorch's files begin since 1.6; only those can be mapped instead of read.
+ZIP_MAGIC = b'PK\x03\x04'
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint that cannot be read, as a full disk or a broken copy leaves it."""
 
 
 def _history_buffer_method(owner: type, name: str):
@@ -69,7 +78,8 @@ def verify_checkpoint(path: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it contains anything else, is damaged, or is no checkpoint.
+        DamagedCheckpointError: If it is damaged, or no checkpoint.
+        ValueError: If it contains anything else, or weights that are NaN or infinite.
     """
     path = _local_file(path)
     if not path.is_file():
@@ -84,14 +94,14 @@ def verify_checkpoint(path: str | Path) -> Path:
         return path
     try:
         with open(path, 'rb') as file:
-            mmap = file.read(4) == b'PK\x03\x04'
+            mmap = file.read(4) == ZIP_MAGIC
         # Not as a context, which would take away what `load_only_weights` has allowed.
         torch.serialization.add_safe_globals(_safe_globals())
         content = torch.load(str(path), map_location='cpu', weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         refused = re.search(r'GLOBAL (getattr\(.*?\)|\S+)', str(error))
         if not refused:
-            raise ValueError(
+            raise DamagedCheckpointError(
                 f'checkpoint {path}: not loaded. It is damaged, or no checkpoint of PyTorch, or '
                 'holds a pickle that could run code'
             ) from error
@@ -100,13 +110,141 @@ def verify_checkpoint(path: str | Path) -> Path:
             'which could run code. If you trust its maker, ask for a file with the state_dict alone'
         ) from error
     except Exception as error:  # in a damaged file the reader may stumble over anything
-        raise ValueError(
+        raise DamagedCheckpointError(
             f'checkpoint {path}: damaged (cut short in a copy or a download?), or no checkpoint of '
             f'PyTorch ({type(error).__name__})'
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f'checkpoint {path}: holds a {type(content).__name__}, not a dict')
+    _check_weights(content.get('state_dict', content), path)
     return path
+
+
+def _check_weights(state, path: Path) -> None:
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f'checkpoint {path}: its state_dict is a {type(state).__name__}, not a dict of weights'
+        )
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor) and not value.isfinite().all():
+            raise ValueError(
+                f'checkpoint {path}: {name} holds NaN or infinite values; nothing that it predicts '
+                'would be of use. Take an earlier checkpoint'
+            )
+
+
+def verify_resumable(path: str | Path) -> Path:
+    """Look through a checkpoint from which a training is to go on.
+
+    When MMEngine resumes, it runs what it finds in ``meta['config']`` as a config, hence as a
+    program. It writes no such key itself (it calls it ``cfg``, which nothing runs).
+
+    Returns:
+        Path: As :func:`verify_checkpoint`, which is part of it.
+
+    Raises:
+        FileNotFoundError, DamagedCheckpointError: As of :func:`verify_checkpoint`.
+        ValueError: Also if it holds such a program, or lacks the state of a training.
+    """
+    path = verify_checkpoint(path)
+    if not _can_verify():
+        return path
+    with open(path, 'rb') as file:
+        mmap = file.read(4) == ZIP_MAGIC
+    content = torch.load(str(path), map_location='cpu', weights_only=True, mmap=mmap)
+    meta = content.get('meta')
+    if not isinstance(meta, Mapping) or 'message_hub' not in content:
+        raise ValueError(
+            f'checkpoint {path}: has weights, but no state of a training (meta, message_hub, '
+            'optimizer) to resume. To start from its weights: --cfg-options load_from=FILE'
+        )
+    if 'config' in meta:
+        raise ValueError(
+            f"checkpoint {path}: its meta['config'] would be run as a program when it is resumed, "
+            'not loaded. To start from its weights: --cfg-options load_from=FILE'
+        )
+    for key in ('epoch', 'iter'):
+        if not isinstance(meta.get(key), int):
+            raise ValueError(
+                f'checkpoint {path}: its meta[{key!r}] is {meta.get(key)!r}, no number'
+            )
+    return path
+
+
+def latest_whole_checkpoint(work_dir: str | Path) -> Path | None:
+    """The checkpoint from which a run in a work directory goes on.
+
+    That is the one of ``last_checkpoint``, as in MMEngine; if it is damaged or gone, the newest
+    whole one before it, and a warning says so. One that could run code is never passed over.
+
+    Returns:
+        Path | None: The verified file; None if the directory has no ``last_checkpoint``.
+
+    Raises:
+        ValueError: If none is whole, or the last one is unsafe.
+    """
+    pointer = Path(work_dir, 'last_checkpoint')
+    if not pointer.is_file():
+        return None
+    named = pointer.read_text(encoding='utf-8', errors='replace').strip()
+    if '://' in named:
+        return verify_resumable(named)
+    problems = []
+    for path in _candidates(Path(work_dir), named):
+        try:
+            verify_resumable(path)
+        except (FileNotFoundError, DamagedCheckpointError) as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            print_log(
+                f'{"; ".join(problems)}. Goes on from the one before: {path}',
+                logger='current',
+                level=logging.WARNING,
+            )
+        return path
+    raise ValueError(
+        f'{work_dir}: no checkpoint to resume is whole: {"; ".join(problems) or named!r}. To start '
+        f'anew, delete {pointer}'
+    )
+
+
+def _candidates(work_dir: Path, named: str) -> Iterator[Path]:
+    """The last checkpoint, then those before it, newest first."""
+    last = Path(named)
+    if not last.is_file():  # the directory may have been moved
+        last = work_dir / last.name
+    numbered = re.fullmatch(r'(.*?)(\d+)(\.\w+)', last.name)
+    # Without one the file that names the last one is damaged itself.
+    prefix, number, suffix = r'(?:epoch|iter)_', math.inf, '.pth'
+    if numbered or last.is_file():
+        yield last
+    if numbered:
+        prefix, number, suffix = re.escape(numbered[1]), int(numbered[2]), numbered[3]
+    older = []
+    for path in last.parent.glob('*' + suffix):
+        other = re.fullmatch(prefix + r'(\d+)' + re.escape(suffix), path.name)
+        if other and int(other[1]) < number:
+            older.append((int(other[1]), path))
+    yield from (path for _, path in sorted(older, reverse=True))
+
+
+def verify_initial_checkpoints(config: Mapping) -> None:
+    """Look through the local files that ``init_cfg`` of a model starts from.
+
+    MMEngine loads them while the weights are initialized, deep inside the run. Addresses are left
+    to :func:`load_only_weights`, which stops what could run code.
+
+    Raises:
+        FileNotFoundError, ValueError: As of :func:`verify_checkpoint`.
+    """
+    checkpoint = config.get('checkpoint')
+    if config.get('type') == 'Pretrained' and checkpoint and '://' not in str(checkpoint):
+        verify_checkpoint(checkpoint)
+    for value in config.values():
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(part, Mapping):
+                verify_initial_checkpoints(part)
 
 
 def _can_verify() -> bool:

@@ -11,6 +11,8 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
+from .datasets.annotation_check import check_annotations
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that MMDetection's tools for training and testing have in common."""
@@ -33,14 +35,26 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_KeyValueAction,
         metavar='KEY=VALUE',
         help='override settings of the config: optim_wrapper.optimizer.lr=0.01, or for a list '
         'key="[a,b]", key=a,b, key="[(a,b),(c,d)]" (with the quotes, without spaces)',
     )
 
 
-def load_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Config:
+class _KeyValueAction(DictAction):
+    """MMEngine's, which says where the mistake is."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError) as error:
+            parser.error(f'{option_string} takes KEY=VALUE, got {" ".join(values)} ({error})')
+        if not all(key and all(key.split('.')) for key in getattr(namespace, self.dest)):
+            parser.error(f'{option_string} takes KEY=VALUE, got {" ".join(values)}')
+
+
+def load_config(args: argparse.Namespace, parser: argparse.ArgumentParser, *needed: str) -> Config:
     """The config with the arguments of :func:`add_arguments` merged into it.
 
     Exits with a message if there is no such config, if it fails, or if an option does not fit it.
@@ -48,13 +62,14 @@ def load_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Co
     Args:
         args (argparse.Namespace): With ``config``, and what :func:`add_arguments` adds.
         parser (argparse.ArgumentParser): Reports the errors.
+        needed (str): As of :func:`read_config`.
 
     Returns:
         Config: Its ``work_dir`` is set: the argument, or the config's own, or
         ``work_dirs/<name of the config>``.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = read_config(args, parser)
+    cfg = read_config(args, parser, 'model', *needed)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
@@ -70,16 +85,23 @@ def load_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Co
     return cfg
 
 
-def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Config:
+def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser, *needed: str) -> Config:
     """The config ``args.config`` with ``args.cfg_options`` merged into it.
 
-    Exits with a message if there is no such config, if it fails, or if an option does not fit it.
+    Exits with a message if there is no such config, if it fails, if an option does not fit it, or
+    if it lacks what is needed.
+
+    Args:
+        args (argparse.Namespace): With ``config`` and ``cfg_options``.
+        parser (argparse.ArgumentParser): Reports the errors.
+        needed (str): Keys that must be dicts. Defaults to 'model' alone.
     """
     if not Path(args.config).is_file():
         parser.error(f'{args.config}: there is no such config file')
     try:
         cfg = Config.fromfile(args.config)
-    except Exception as error:  # a config is a program, and may fail like any other
+    # A config is a program, and may fail like any other.
+    except (Exception, SystemExit) as error:
         parser.error(f'{args.config}: {type(error).__name__}: {error}')
     options = args.cfg_options or {}
     _refuse_misspelt_keys(cfg, options, parser)
@@ -87,7 +109,51 @@ def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Co
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, IndexError, AssertionError) as error:
         parser.error(f'--cfg-options does not fit {args.config}: {error}')
+    for key in needed or ('model',):
+        if not isinstance(cfg.get(key), dict):
+            parser.error(f'{args.config}: has no {key}, or it is no dict')
+    _refuse_bad_numbers(cfg, parser)
     return cfg
+
+
+# What MMEngine, or PyTorch below it, takes for good, or refuses without its name.
+POSITIVE = (
+    'optim_wrapper.optimizer.lr', 'train_cfg.max_epochs', 'train_cfg.max_iters',
+    'train_cfg.val_interval', 'train_dataloader.batch_size', 'val_dataloader.batch_size',
+    'test_dataloader.batch_size', 'model.data_preprocessor.pad_size_divisor',
+)  # fmt: skip
+
+
+def _refuse_bad_numbers(cfg: Config, parser: argparse.ArgumentParser) -> None:
+    for option in POSITIVE:
+        value = cfg
+        for key in option.split('.'):
+            value = value.get(key) if isinstance(value, (Config, dict)) else None
+        kinds = (int, float) if option.endswith('.lr') else int
+        if value is not None and not (isinstance(value, kinds) and 0 < value < float('inf')):
+            kind = 'number' if option.endswith('.lr') else 'integer'
+            parser.error(f'{cfg.filename}: {option} must be a positive {kind}, got {value!r}')
+
+
+def check_data(
+    cfg: Config, parser: argparse.ArgumentParser, *splits: str, images: bool = True
+) -> None:
+    """Look through the annotations before a model is built; say what will be left out.
+
+    Args:
+        cfg (Config): With ``train_dataloader`` and so on.
+        parser (argparse.ArgumentParser): Reports the errors.
+        splits (str): Of 'train', 'val', 'test'; those that the config lacks are left out.
+        images (bool): As of :func:`check_annotations`. Defaults to True.
+    """
+    for split in splits:
+        dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+        try:
+            skipped = check_annotations(dataset, images) if dataset else {}
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+        for what, count in sorted(skipped.items()):
+            print(f'{split}_dataloader: left out: {count} {what}')
 
 
 def _refuse_misspelt_keys(cfg: Config, options: dict, parser: argparse.ArgumentParser) -> None:

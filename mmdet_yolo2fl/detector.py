@@ -46,3 +46,35 @@ def load_detector(config: Config, checkpoint: str | Path) -> tuple[nn.Module, di
 def _needed_to_predict(keys: list[str]) -> list[str]:
     """Without the state of losses, such as the gamma of an adaptive one."""
     return [key for key in keys if not any(part.startswith('loss') for part in key.split('.'))]
+
+
+def check_fit(model: nn.Module, checkpoint: str | Path, whole: bool = True) -> None:
+    """Refuse a checkpoint of another detector, of which MMEngine only warns.
+
+    Args:
+        model (nn.Module): The detector, in a wrapper or not.
+        checkpoint (str | Path): A verified file.
+        whole (bool): Every weight must be in it, as for a test or a resumed training; else at
+            least one, as for a start from another data set. Defaults to True.
+
+    Raises:
+        ValueError: If it does not fit; names a weight and its shapes.
+    """
+    while hasattr(model, 'module'):  # of distributed training, of test-time augmentation
+        model = model.module
+    content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    shapes = {
+        key.removeprefix('module.'): tuple(value.shape)
+        for key, value in content.get('state_dict', content).items()
+        if isinstance(value, torch.Tensor)
+    }
+    weights = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    other = [
+        name for name in _needed_to_predict(list(weights)) if shapes.get(name) != weights[name]
+    ]
+    if other and (whole or len(other) == len(weights)):
+        first = other[0]
+        raise ValueError(
+            f'{checkpoint} does not fit the config: it has {shapes.get(first, "nothing")} for '
+            f'{first} {weights[first]} (and {len(other) - 1} more of {len(weights)})'
+        )

@@ -22,6 +22,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,9 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from .average_precision import ap_by_class
+from .checkpoints import latest_whole_checkpoint, load_only_weights, verify_initial_checkpoints
+from .datasets.annotation_check import check_annotations
+from .engine import work_dir_lock
 from .measure import machine
 from .study_tables import write_text
 
@@ -158,22 +162,36 @@ def _run_config(source, overrides, options, seed, folder) -> Config:
 
 
 def train(run: Run) -> dict:
-    """Train a run to its end and write ``result.json``.
+    """Train a run to its end and write ``result.json``; one process at a time.
 
     Returns:
         dict: ``row``, ``seed``, ``metrics`` of the last evaluation, ``curve`` (epoch and metrics
         of every evaluation), ``minutes``, ``images``, ``parameters``, ``machine``, ``precision``,
         ``config_hash``.
+
+    Raises:
+        BlockingIOError: If another process trains this run.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
+    with work_dir_lock(run.folder):
+        return _train(run)
+
+
+def _train(run: Run) -> dict:
     # Another config's checkpoints would be continued.
     stamp = run.folder / 'config_hash'
     if not stamp.is_file() or stamp.read_text() != run.hash:
         for old in [*run.folder.glob('*.pth'), run.folder / 'last_checkpoint']:
             old.unlink(missing_ok=True)
         (run.folder / 'minutes').unlink(missing_ok=True)
-        stamp.write_text(run.hash)
+        write_text(stamp, run.hash)
     config = within_budget(copy.deepcopy(run.config), run.budget, run.folder)
+    load_only_weights()
+    verify_initial_checkpoints(config.model)
+    for loader in (config.train_dataloader, config.val_dataloader):
+        check_annotations(loader.dataset)
+    latest = latest_whole_checkpoint(run.folder)
+    if latest is not None:
+        config.load_from = str(latest)
     runner = Runner.from_cfg(config)
     start = time.monotonic()
     earlier = run.folder / 'minutes'
@@ -182,7 +200,7 @@ def train(run: Run) -> dict:
         runner.train()
     finally:
         minutes += (time.monotonic() - start) / 60
-        earlier.write_text(str(minutes))
+        write_text(earlier, str(minutes))
     curve = learning_curve(run.folder)
     if curve and curve[-1]['epoch'] == runner.epoch:
         metrics = {key: value for key, value in curve[-1].items() if key != 'epoch'}
@@ -220,17 +238,28 @@ def precision(wrapper: OptimWrapper) -> str:
 def learning_curve(folder: Path) -> list[dict]:
     """Epoch and metrics of every evaluation that MMEngine logged, the latest of each epoch."""
     found = {}
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in file.read_text(encoding='utf-8').splitlines():
-            row = json.loads(line)
-            values = {
-                key: value
-                for key, value in row.items()
-                if '/' in key and not key.startswith('focal/')
-            }
-            if values:
-                found[row['step']] = dict(epoch=row['step'], **values)
+    for row in logged_scalars(folder):
+        values = {
+            key: value for key, value in row.items() if '/' in key and not key.startswith('focal/')
+        }
+        if values:
+            found[row['step']] = dict(epoch=row['step'], **values)
     return [found[epoch] for epoch in sorted(found)]
+
+
+def logged_scalars(folder: Path) -> Iterator[dict]:
+    """What MMEngine logged, of all starts of a run: one dict for each line, with its ``step``.
+
+    A line that a kill or a full disk has cut off is left out.
+    """
+    for file in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in file.read_bytes().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and 'step' in row:
+                yield row
 
 
 def within_budget(config: Config, budget: dict, folder: Path) -> Config:
@@ -255,7 +284,7 @@ def within_budget(config: Config, budget: dict, folder: Path) -> Config:
         iterations = math.ceil(images / config.train_dataloader.batch_size)
         epochs = 60 * budget['minutes'] / (_seconds_an_iteration(config, folder) * iterations)
     epochs = max(1, round(epochs))
-    kept.write_text(str(epochs))
+    write_text(kept, str(epochs))
     return with_epochs(config, epochs)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .study_tables import markdown, read_csv, read_curves, summarize
+from .study_tables import markdown, read_csv, read_curves, summarize, write_text
 
 
 def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[str]):
@@ -96,7 +96,7 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
     curves = table.with_name(f'{table.stem}_curves.csv')
     curves = read_curves(curves) if curves.is_file() else {}
     text = markdown(summarize(results, baseline, metrics), baseline, metrics)
-    table.with_suffix('.md').write_text(text + '\n', encoding='utf-8')
+    write_text(table.with_suffix('.md'), text + '\n')
     picture = table.with_suffix('.png')
     unfinished = picture.with_name(picture.name + '.tmp')
     draw(results, curves, baseline, metrics[:2]).savefig(unfinished, dpi=80, format='png')

@@ -1,6 +1,7 @@
 """The tables of a study: a line for each run, the learning curves, means and differences."""
 
 import csv
+import io
 import math
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from scipy import stats
 
 def write_text(path: Path, text: str) -> None:
     unfinished = path.with_name(path.name + '.tmp')
-    unfinished.write_text(text, encoding='utf-8')
+    try:
+        unfinished.write_text(text, encoding='utf-8')
+    except OSError as error:  # of a full disk, without the name of the file
+        unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     unfinished.replace(path)
 
 
@@ -102,17 +107,17 @@ def write_csv(file: Path, results: list[dict]) -> None:
     names = sorted({key for result in results for key in result['metrics'] if '/' not in key})
     if not names:
         names = sorted({key for result in results for key in result['metrics']})
-    with open(file.with_name(file.name + '.tmp'), 'w', newline='', encoding='utf-8') as stream:
-        writer = csv.writer(stream, lineterminator='\n')
-        writer.writerow([*COLUMNS, *names])
-        for result in results:
-            about = [result.get(column) for column in COLUMNS]
-            values = [result['metrics'].get(name) for name in names]
-            writer.writerow(
-                [f'{x:.2f}' if isinstance(x, float) else x for x in about]
-                + ['' if value is None else f'{value:.4f}' for value in values]
-            )
-    file.with_name(file.name + '.tmp').replace(file)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator='\n')
+    writer.writerow([*COLUMNS, *names])
+    for result in results:
+        about = [result.get(column) for column in COLUMNS]
+        values = [result['metrics'].get(name) for name in names]
+        writer.writerow(
+            [f'{x:.2f}' if isinstance(x, float) else x for x in about]
+            + ['' if value is None else f'{value:.4f}' for value in values]
+        )
+    write_text(file, stream.getvalue())
 
 
 def write_curves(file: Path, results: list[dict], metric: str) -> None:

@@ -40,7 +40,8 @@ def test_model_builds_learns_and_predicts(name):
     model = MODELS.build(cfg.model)
     classes = cfg.model.bbox_head.num_classes
     truth = sample((64, 96), [[8, 8, 40, 40], [30, 20, 90, 60]], [0, classes - 1])
-    images = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+    channels = len(cfg.model.data_preprocessor.mean)
+    images = torch.randint(0, 256, (channels, 64, 96), dtype=torch.uint8)
     # batch normalization with its start values: a batch of one would be too small
     model.eval()
     data = model.data_preprocessor(dict(inputs=[images], data_samples=[truth]), training=False)

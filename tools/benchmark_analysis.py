@@ -25,7 +25,7 @@ def now():
     return time.perf_counter()
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(force=True)
 class TimedAnalysisHook(FocalLossAnalysisHook):
     """Adds up the seconds of its own work and of the epochs."""
 

@@ -41,7 +41,13 @@ def parse_args(args=None):
     parser.add_argument('--step-size', type=int, default=416, help='their width and height')
     parser.add_argument('--step-repeat', type=int, default=5, help='steps measured; 0 for none')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    return parser.parse_args(args)
+    args = parser.parse_args(args)
+    numbers = (args.images, args.boxes, args.classes, args.grid, args.repeat, args.step_images)
+    if min(*numbers, args.step_size) < 1 or args.step_repeat < 0:
+        parser.error('numbers must be at least 1, but for --step-repeat')
+    if not Path(args.config).is_file():
+        parser.error(f'{args.config}: there is no such config file')
+    return args
 
 
 def random_truths(count, boxes, size, classes, device):

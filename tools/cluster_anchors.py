@@ -13,6 +13,7 @@ try:
         load_box_sizes,
         save_figure,
     )
+    from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
@@ -24,7 +25,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 MAX_CURVE_BOXES = 10_000
@@ -64,14 +64,7 @@ def main(argv=None):
         'as distance, and compare them with the present ones.'
     )
     parser.add_argument('config', help='config file; its train_dataloader names the data')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='override settings of the config',
-    )
+    add_config_options(parser)
     parser.add_argument(
         '--num-anchors', type=int, help="how many (default: as many as the config's head has, or 5)"
     )
@@ -97,14 +90,14 @@ def main(argv=None):
         parser.error('--input-size takes one or two positive numbers')
     if not Path(args.config).is_file():
         parser.error(f'{args.config}: there is no such config file')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args, parser, 'train_dataloader')
     present, stride = present_anchors(cfg)
     num_anchors = len(present or VOC_ANCHORS) if args.num_anchors is None else args.num_anchors
 
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     if 'dataset' not in cfg.get('train_dataloader', {}):
         parser.error(f'config {args.config} has no train_dataloader.dataset')
+    check_data(cfg, parser, 'train', images=False)
     try:
         boxes = load_box_sizes(cfg.train_dataloader.dataset, size)
         cells = boxes.sizes / stride

@@ -29,7 +29,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.checkpoints import load_only_weights
-from mmdet_yolo2fl.command_line import add_config_options, read_config
+from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
 from mmdet_yolo2fl.darknet import mmdet_to_darknet
 from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
 
@@ -135,7 +135,10 @@ def main(args=None):
     if args.images < 1:
         parser.error('--images must be at least 1')
     load_only_weights()
-    cfg = read_config(args, parser)
+    if not 0 <= args.score_thr < 1:
+        parser.error(f'--score-thr must lie in 0..1, got {args.score_thr}')
+    cfg = read_config(args, parser, 'model', 'test_dataloader')
+    check_data(cfg, parser, 'test')
     try:
         paths = mmdet_to_darknet(
             cfg, args.checkpoint, Path(args.out, 'darknet'), opencv_thresh=args.score_thr

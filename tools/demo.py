@@ -27,6 +27,9 @@ from mmengine.utils import track_iter_progress
 
 import mmdet_yolo2fl
 from mmdet_yolo2fl.average_precision import ap_by_class
+from mmdet_yolo2fl.checkpoints import latest_whole_checkpoint, load_only_weights
+from mmdet_yolo2fl.engine import work_dir_lock
+from mmdet_yolo2fl.study import logged_scalars
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
@@ -43,7 +46,12 @@ def parse_args(args=None):
     parser.add_argument('--config', type=Path, default=CONFIG, help='another config to show')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='result folder')
     parser.add_argument('--seed', type=int, default=0)
-    return parser.parse_args(args)
+    args = parser.parse_args(args)
+    if not args.config.is_file():
+        parser.error(f'{args.config}: there is no such config file')
+    if args.seed < 0:
+        parser.error(f'--seed must be at least 0, got {args.seed}')
+    return args
 
 
 def write(path, text):
@@ -64,6 +72,10 @@ def load_config(args):
 
 def train_and_evaluate(cfg):
     """The runner with its trained model, minutes of training, MMDetection's metrics."""
+    load_only_weights()
+    latest = latest_whole_checkpoint(cfg.work_dir)
+    if latest is not None:
+        cfg.load_from = str(latest)
     runner = Runner.from_cfg(cfg)
     start = time.monotonic()
     runner.train()
@@ -104,12 +116,10 @@ def draw_predictions(runner, out):
 def draw_curves(out):
     """The losses of all iterations and the validation AP50, from MMEngine's scalars.json."""
     steps = {}
-    for file in sorted(out.glob('*/vis_data/scalars.json')):  # one for each start
-        for line in file.read_text().splitlines():
-            row = json.loads(line)
-            for key, value in row.items():
-                if 'loss' in key or key == 'coco/bbox_mAP_50':
-                    steps.setdefault(key, {})[row['step']] = value
+    for row in logged_scalars(out):
+        for key, value in row.items():
+            if 'loss' in key or key == 'coco/bbox_mAP_50':
+                steps.setdefault(key, {})[row['step']] = value
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     for key in sorted(key for key in steps if 'loss' in key):
         points = sorted(steps[key].items())
@@ -144,7 +154,11 @@ def main(args=None):
         f'Training {args.config.name} for {epochs} epochs: 5 to 10 minutes on two CPU cores, after '
         'the street scenes have been drawn, once, in about 2 minutes.'
     )
-    runner, minutes, metrics = train_and_evaluate(cfg)
+    try:
+        with work_dir_lock(args.out):
+            runner, minutes, metrics = train_and_evaluate(cfg)
+    except (BlockingIOError, ValueError) as error:  # another process; no checkpoint is whole
+        sys.exit(str(error))
     table = ap_by_class(args.out / DETECTIONS)
     print('\nDrawing predictions')
     draw_predictions(runner, args.out)

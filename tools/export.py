@@ -14,14 +14,14 @@ Writes into --out, with the name of the config:
 Batch normalization is folded into the convolutions, except for Darknet, which has its own.
 NAME.onnx is for one image of one size and has no tensor of more than four dimensions, as OpenCV
 and small processors want it; the other ONNX files and torch.export leave batch and size (multiples
-of 32) free. A file that does not find the boxes of PyTorch (scores and corners to 1e-4) is an
-error.
+of 32) free, hence there is only NAME.onnx for 320x240 (configs/edge). A file that does not find the
+boxes of PyTorch (scores and corners to 1e-4) is an error.
 """
 
 import sys
 
 try:
-    from mmdet_yolo2fl.command_line import add_config_options, read_config
+    from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
@@ -91,8 +91,31 @@ def check_arguments(args, parser):
             )
     if args.num_images < 1:
         parser.error('--num-images must be at least 1')
-    if args.size and (min(args.size) < 32 or any(side % 32 for side in args.size)):
-        parser.error(f'--size must be multiples of 32, got {args.size[0]} {args.size[1]}')
+    if args.name and Path(args.name).name != args.name:
+        parser.error(f'--name {args.name!r}: the folder is --out')
+    if args.size and min(args.size) < 32:
+        parser.error(f'--size must be 32 or more, got {args.size[0]} {args.size[1]}')
+
+
+def check_size(args, cfg):
+    """A network pads its images to multiples of 32 or, as some in configs/edge, it does not."""
+    divisor = cfg.model.data_preprocessor.get('pad_size_divisor', 1)
+    if args.size and any(side % divisor for side in args.size):
+        raise ValueError(
+            f'--size must be multiples of {divisor}, got {args.size[0]} {args.size[1]}'
+        )
+
+
+def fixed_size_only(args, size):
+    """Leave out the formats that need multiples of 32, or refuse them if they were asked for."""
+    if not any(side % 32 for side in size):
+        return
+    others = [name for name in args.formats if name != 'onnx']
+    text = f'{size[0]}x{size[1]} is no multiple of 32: there is no {", ".join(others)}'
+    if others and not args.all:
+        raise ValueError(f'{text}; --formats onnx')
+    args.formats = ('onnx',)
+    print(text)
 
 
 def load_images(args, cfg, detector):
@@ -177,10 +200,13 @@ def main(args=None):
     parser = make_parser()
     args = parser.parse_args(args)
     check_arguments(args, parser)
-    cfg = read_config(args, parser)
+    cfg = read_config(args, parser, 'model', 'test_dataloader')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     name = args.name or Path(args.config).stem
+    if not args.images:
+        check_data(cfg, parser, 'test')
     try:
+        check_size(args, cfg)
         detector = export.load_yolov2(cfg, args.checkpoint, not args.no_fuse)
         batches, classes = load_images(args, cfg, detector)
         args.out.mkdir(parents=True, exist_ok=True)
@@ -190,19 +216,25 @@ def main(args=None):
                 f'--size: the test pipeline makes {size[0]}x{size[1]} of it, since it keeps the '
                 'ratio of the images'
             )
+        fixed_size_only(args, size)
         description = export.describe(cfg, detector, classes, size)
         AtomicLocalBackend().put_text(json.dumps(description, indent=1), args.out / f'{name}.json')
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f'{args.out / name}.json')
     wrong = []
-    for path, found in write_and_check(args, cfg, detector, name, batches, size):
-        report(path, found, len(batches))
-        if not found.equal:
-            wrong.append(path.name)
+    try:
+        for path, found in write_and_check(args, cfg, detector, name, batches, size):
+            report(path, found, len(batches))
+            if not found.equal:
+                wrong.append(path.name)
+    except OSError as error:  # a full disk
+        sys.exit(str(error))
     if 'darknet' in args.formats:
         try:
             paths, found = darknet_and_back(args, cfg, detector, name, batches, size)
+        except OSError as error:
+            sys.exit(str(error))
         except ValueError as error:
             if not args.all:
                 parser.error(str(error))

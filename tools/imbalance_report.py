@@ -17,7 +17,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.registry import init_default_scope
 
 from mmdet_yolo2fl.anchor_clusters import leaf_datasets, resize_step
-from mmdet_yolo2fl.command_line import add_config_options, read_config
+from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
 from mmdet_yolo2fl.imbalance import (
     class_weights,
     count_priors,
@@ -50,9 +50,10 @@ def parse_args(args=None):
     args = parser.parse_args(args)
     if not 0 <= args.beta < 1 or not 0 < args.alpha < 1:
         parser.error('--beta must lie in [0, 1) and --alpha in (0, 1)')
-    args.cfg = read_config(args, parser)
+    args.cfg = read_config(args, parser, 'model', 'train_dataloader')
     if 'dataset' not in args.cfg.get('train_dataloader', {}):
         parser.error(f'config {args.config} has no train_dataloader.dataset')
+    check_data(args.cfg, parser, 'train', images=False)
     if args.out is None:
         args.out = Path('work_dirs', Path(args.config).stem, 'imbalance')
     return args, parser

@@ -26,8 +26,8 @@ def parse_args(args=None):
     )
     parser.add_argument('--out', type=Path, default=Path('docs'), help='folder (default: docs)')
     args = parser.parse_args(args)
-    if min(args.gammas) < 0 or not 0 <= args.alpha <= 1:
-        parser.error('--gammas must be >= 0 and --alpha in 0..1')
+    if not all(0 <= gamma < 100 for gamma in args.gammas) or not 0 <= args.alpha <= 1:
+        parser.error('--gammas must lie in 0..100 and --alpha in 0..1')
     return args
 
 

@@ -162,11 +162,12 @@ def main(args=None):
     except (OSError, ValueError) as error:
         parser.error(str(error))
     try:
-        done, boxes, problems = run(args, inferencer, sources, writers)
-    except (ValueError, cv2.error) as error:  # no codec, no window
+        try:
+            done, boxes, problems = run(args, inferencer, sources, writers)
+        finally:
+            paths = writers.close()
+    except (OSError, ValueError, cv2.error) as error:  # a full disk, no codec, no window
         sys.exit(str(error))
-    finally:
-        paths = writers.close()
     print(f'{boxes} boxes in {done} images. In {args.out}: ' + ', '.join(p.name for p in paths))
     if problems:
         print(f'{len(problems)} files could not be read:', *problems, sep='\n  ')

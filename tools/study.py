@@ -23,11 +23,14 @@ from pathlib import Path
 from queue import Queue
 
 import torch
-from mmengine.config import DictAction
 
+from mmdet_yolo2fl.command_line import add_config_options
 from mmdet_yolo2fl.study import load_study, train
 from mmdet_yolo2fl.study_figure import write_report
 from mmdet_yolo2fl.study_tables import read_csv, results_by_hash, write_csv, write_curves
+
+# Says that the standard input is a pipe, which the study holds open as long as it lives.
+PIPE = 'MMDET_YOLO2FL_STUDY_PIPE'
 
 
 def parse_args(args=None):
@@ -51,7 +54,7 @@ def parse_args(args=None):
     )
     parser.add_argument('--curve', default='coco/bbox_mAP_50', help='metric of the curves')
     parser.add_argument('--report', action='store_true', help='train nothing')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    add_config_options(parser)
     parser.add_argument('--worker', nargs=2, metavar=('ROW', 'SEED'), help=argparse.SUPPRESS)
     args = parser.parse_args(args)
     if not args.study.is_file():
@@ -115,12 +118,14 @@ def run_all(args, runs):
         command += ['--worker', run.row, str(run.seed)]
         if args.cfg_options:
             command += ['--cfg-options', *args.raw_options]
+        env[PIPE] = '1'
         try:
             with open(run.folder / 'log.txt', 'a', encoding='utf-8') as log:
-                done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env)
+                streams = dict(stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+                code = subprocess.Popen(command, env=env, **streams).wait()
         finally:
             gpus.put(slot)
-        return run, done.returncode
+        return run, code
 
     with ThreadPoolExecutor(args.jobs) as pool:
         futures = [pool.submit(work, run) for run in runs]
@@ -146,10 +151,27 @@ def run_all(args, runs):
     return failed
 
 
+def end_with_parent():
+    """End this process when the study that started it has been killed.
+
+    Else it would train on, and stand in the way of the study when that is started again.
+    """
+
+    def wait():
+        # Not sys.stdin: processes that load data are forked, and would wait for its lock for ever.
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    if PIPE in os.environ:
+        threading.Thread(target=wait, daemon=True).start()
+
+
 def main(args=None):
     raw = list(sys.argv[1:] if args is None else args)
     args = parse_args(raw)
     if args.worker:
+        end_with_parent()
         row, seed = args.worker
         (run,) = (r for r in args.loaded.runs if (r.row, str(r.seed)) == (row, seed))
         train(run)

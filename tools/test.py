@@ -8,7 +8,7 @@ python tools/test.py CONFIG CHECKPOINT --tta                  averages over flip
 import sys
 
 try:
-    from mmdet_yolo2fl.command_line import add_arguments, load_config
+    from mmdet_yolo2fl.command_line import add_arguments, check_data, load_config
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
@@ -16,16 +16,19 @@ except ImportError as error:
 
 import argparse
 from copy import deepcopy
+from pathlib import Path
 
 import torch.distributed
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.config import ConfigDict
+from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
+from mmdet_yolo2fl.detector import check_fit
 
 TTA_MODEL = dict(
     type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
@@ -76,7 +79,7 @@ def main(args=None):
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out {args.out}: the name must end with .pkl')
     setup_cache_size_limit_of_dynamo()
-    cfg = load_config(args, parser)
+    cfg = load_config(args, parser, 'test_dataloader')
     load_only_weights()
     try:
         cfg.load_from = str(verify_checkpoint(args.checkpoint))
@@ -90,13 +93,22 @@ def main(args=None):
                 "default_hooks.visualization = dict(type='DetVisualizationHook')"
             )
         trigger_visualization_hook(cfg, args)
+    check_data(cfg, parser, 'test')
     if args.tta:
         use_tta(cfg)
     try:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        try:
+            check_fit(runner.model, cfg.load_from)
+        except ValueError as error:
+            parser.error(str(error))
         if args.out:
-            runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
-        return runner.test()
+            unfinished = str(Path(args.out).with_suffix('.unfinished.pkl'))
+            runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=unfinished))
+        metrics = runner.test()
+        if args.out and is_main_process():
+            Path(unfinished).replace(args.out)
+        return metrics
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -8,20 +8,29 @@ python tools/train.py configs/bccd/yolov2_fl.py --resume
 import sys
 
 try:
-    from mmdet_yolo2fl.command_line import add_arguments, load_config
+    from mmdet_yolo2fl.command_line import add_arguments, check_data, load_config
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
     sys.exit(str(error))
 
 import argparse
+from contextlib import ExitStack
 
 import torch.distributed
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
-from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
+from mmdet_yolo2fl.checkpoints import (
+    latest_whole_checkpoint,
+    load_only_weights,
+    verify_checkpoint,
+    verify_initial_checkpoints,
+    verify_resumable,
+)
+from mmdet_yolo2fl.detector import check_fit
+from mmdet_yolo2fl.engine import work_dir_lock
 
 
 def make_parser():
@@ -64,19 +73,30 @@ def verify_start(cfg, parser):
     """Look through the checkpoint that training will start from, if there is one."""
     load_only_weights()
     try:
+        verify_initial_checkpoints(cfg.model)
         if cfg.get('load_from'):
-            cfg.load_from = str(verify_checkpoint(cfg.load_from))
-        elif cfg.get('resume') and (latest := find_latest_checkpoint(cfg.work_dir)):
-            verify_checkpoint(latest)
+            verify = verify_resumable if cfg.get('resume') else verify_checkpoint
+            cfg.load_from = str(verify(cfg.load_from))
+        elif cfg.get('resume') and (latest := latest_whole_checkpoint(cfg.work_dir)):
+            cfg.load_from = str(latest)
     except (OSError, ValueError) as error:
         parser.error(str(error))
+
+
+def check_start(runner, cfg, parser):
+    """Refuse a checkpoint of another detector, before an hour is spent on it."""
+    if cfg.get('load_from'):
+        try:
+            check_fit(runner.model, cfg.load_from, whole=bool(cfg.get('resume')))
+        except ValueError as error:
+            parser.error(str(error))
 
 
 def main(args=None):
     parser = make_parser()
     args = parser.parse_args(args)
     setup_cache_size_limit_of_dynamo()
-    cfg = load_config(args, parser)
+    cfg = load_config(args, parser, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     if args.amp:
         use_amp(cfg, parser)
     if args.auto_scale_lr:
@@ -87,12 +107,19 @@ def main(args=None):
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     verify_start(cfg, parser)
-    try:
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        runner.train()
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    check_data(cfg, parser, 'train', 'val')
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(work_dir_lock(cfg.work_dir))
+        except OSError as error:
+            parser.error(str(error))
+        try:
+            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+            check_start(runner, cfg, parser)
+            runner.train()
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ The validation set of the config decides: do not let it be the test set that you
 import sys
 
 try:
-    from mmdet_yolo2fl.command_line import add_config_options, read_config
+    from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
@@ -68,13 +68,14 @@ def main(args=None):
         parser.error(f"{error}: pip install 'mmdet_yolo2fl[tune]'")
     if args.trials < 1 or args.startup < 1:
         parser.error('--trials and --startup must be at least 1')
-    cfg = read_config(args, parser)
+    cfg = read_config(args, parser, 'model', 'train_dataloader', 'train_cfg', 'val_dataloader')
     load_only_weights()
     try:
         loss_key, loss_type = tuning.find_loss(cfg, args.loss)
         space = tuning.space_of(loss_type)
     except ValueError as error:
         parser.error(str(error))
+    check_data(cfg, parser, 'train', 'val')
     folder = Path(args.work_dir or f'work_dirs/tune_{Path(args.config).stem}').absolute()
     folder.mkdir(parents=True, exist_ok=True)
     storage = args.storage or f'sqlite:///{folder}/study.db'

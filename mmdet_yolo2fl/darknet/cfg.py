@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from .files import read_text
 
+# Of a number in a list.
+LARGEST = 1e30
 # Options are copied into configs, which are programs: nothing that could mean something there.
 OPTION = re.compile(r'(\w+)=((?:(?!\{\{).)*)')
 
@@ -74,8 +76,9 @@ class Section:
             values = [kind(item) for item in self.options[key].split(',') if item]
         except ValueError:
             self.fail('must be numbers with commas between them', key)
-        if not all(math.isfinite(value) for value in values):
-            self.fail('must be finite', key)
+        # Also false of NaN; integers may be too large for a float.
+        if not all(-LARGEST < value < LARGEST for value in values):
+            self.fail(f'must be finite, and less than {LARGEST:g}', key)
         return values
 
     def _convert(self, key: str, default: Any, kind: Callable, what: str) -> Any:

@@ -23,6 +23,12 @@ IMAGE_FOLDERS = ('images', 'JPEGImages')
 ORIENTATION = 0x0112  # the EXIF tag
 # Rounding of relative coordinates to six digits, as labelling tools write them.
 TOLERANCE = 1e-5
+# What Pillow says of files that are no images, or would be too large in memory.
+UNREADABLE = (
+    UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError,
+)  # fmt: skip
+# No coordinate in pixels is larger; also false of NaN.
+LARGEST = 1e9
 
 
 @dataclass
@@ -194,9 +200,16 @@ def _bases(data: Path) -> list[Path]:
     return [Path(), *data.resolve().parents]
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name of a file: too long, or with a NUL in it
+        return False
+
+
 def _resolve(text: str, data: Path, kind: str) -> Path:
     for base in _bases(data):
-        if (base / text).is_file():
+        if _is_file(base / text):
             return base / text
     raise FileNotFoundError(
         f'{data}: {text}: there is no such {kind}, seen from the present folder, from that of the '
@@ -229,7 +242,7 @@ def _read_list(path: Path, data: Path, report: Report) -> Iterator[tuple[Path, P
             report.add(path, number, 'image twice', f'{text} stands at line {seen[text]} too')
             continue
         seen[text] = number
-        found = next((base / text for base in bases if (base / text).is_file()), None)
+        found = next((base / text for base in bases if _is_file(base / text)), None)
         if found is None:
             report.add(path, number, 'image missing', f'{text}: there is no such image')
         else:
@@ -260,7 +273,7 @@ def _coco(listed: list, names: list[str], root: Path, report: Report) -> dict:
     for path, list_path, line in track_iter_progress(listed):
         try:
             width, height = _image_size(path, report)
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        except UNREADABLE as error:
             message = f'{path}: not an image that can be read ({type(error).__name__})'
             report.add(list_path, line, 'image unreadable', message)
             continue
@@ -350,7 +363,7 @@ def _read_coco(path: Path, root: Path, report: Report) -> tuple[list[str], dict]
         raise FileNotFoundError(f'{path}: there is no such annotation file')
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: no JSON ({error})') from error
     if not isinstance(content, dict):
         raise ValueError(f'{path}: a COCO file is an object, this is a {type(content).__name__}')
@@ -378,7 +391,7 @@ def _read_coco(path: Path, root: Path, report: Report) -> tuple[list[str], dict]
             raise ValueError(f'{where}: file_name {name!r} leads out of the image folder')
         if image_id in by_id or name in images:
             raise ValueError(f'{where}: its id or its file_name {name!r} stands there twice')
-        if width <= 0 or height <= 0:
+        if not (0 < width < LARGEST and 0 < height < LARGEST):
             raise ValueError(f'{where}: a size of {width}x{height}')
         label = str(pure.with_suffix('.txt'))
         if label in labels:
@@ -413,7 +426,7 @@ def _label_line(one: dict, path: Path, images: dict, number: dict, report: Repor
     if category not in number:
         raise ValueError(f'{where}: there is no category of category_id {category}')
     good = len(box) == 4 and all(
-        isinstance(side, int | float) and math.isfinite(side) for side in box
+        isinstance(side, int | float) and -LARGEST < side < LARGEST for side in box
     )
     if not good:
         raise ValueError(f'{where}: bbox {box} is no [x, y, width, height] of finite numbers')

@@ -40,6 +40,9 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
 
     Args:
         contents (Mapping[Path, bytes]): The content of each file; missing folders are made.
+
+    Raises:
+        OSError: If one cannot be written; names it.
     """
     unfinished = {path: path.with_name(f'{path.name}.tmp') for path in contents}
     try:
@@ -49,6 +52,9 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
                 file.write(contents[path])
                 file.flush()
                 os.fsync(file.fileno())
+    except OSError as error:  # of a full disk, without the name of the file
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    else:
         for path, temporary in unfinished.items():
             os.replace(temporary, path)
     finally:

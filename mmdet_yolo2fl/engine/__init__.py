@@ -12,6 +12,7 @@ from .hooks import (
 )
 from .optimizers import YOLOV2AmpOptimWrapper
 from .schedulers import BurnInLR
+from .work_dir_lock import work_dir_lock
 
 __all__ = [
     'AccumulatedParamSchedulerHook',
@@ -24,4 +25,5 @@ __all__ = [
     'NonFiniteLossHook',
     'RandomStateHook',
     'YOLOV2AmpOptimWrapper',
+    'work_dir_lock',
 ]

@@ -1,8 +1,8 @@
 """ONNX and torch.export files of a detector."""
 
 import contextlib
+import io
 import logging
-import os
 import warnings
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 from ..detector import load_detector
+from ..engine.atomic_backend import AtomicLocalBackend
 from ..models.dense_heads import YOLOV2Head
 from .networks import DecodedNetwork, RawNetwork
 
@@ -62,6 +63,8 @@ def export_onnx(
 
 
 def _onnx_model(network: RawNetwork, size: tuple[int, int], names: list[str], dynamic: bool):
+    from .tidy import tidy
+
     example = torch.zeros(1, _channels(network), size[1], size[0])
     if dynamic:
         example = _free_example(network, size)
@@ -78,7 +81,7 @@ def _onnx_model(network: RawNetwork, size: tuple[int, int], names: list[str], dy
             dynamic_shapes=shapes,
             verbose=False,
         )
-    return program.model_proto
+    return tidy(program.model_proto)
 
 
 def export_onnx_with_nms(
@@ -149,15 +152,15 @@ def export_torch(network: RawNetwork, path: Path, size: tuple[int, int]) -> None
     """
     example = _free_example(network, size)
     batch, rows, columns = (torch.export.Dim(name) for name in ('batch', 'rows', 'columns'))
-    unfinished = path.with_name(f'{path.stem}.unfinished{path.suffix}')
+    file = io.BytesIO()
     with _quiet(), torch.no_grad():
         program = torch.export.export(
             network.eval(),
             (example,),
             dynamic_shapes=({0: batch, 2: 32 * rows, 3: 32 * columns},),
         )
-        torch.export.save(program, unfinished)
-    os.replace(unfinished, path)
+        torch.export.save(program, file)
+    AtomicLocalBackend().put(file.getvalue(), path)
 
 
 def _free_example(network: RawNetwork, size: tuple[int, int]) -> torch.Tensor:
@@ -170,11 +173,7 @@ def _channels(network: RawNetwork) -> int:
 
 
 def _save(model, path: Path) -> None:
-    import onnx
-
-    unfinished = path.with_name(f'{path.stem}.unfinished{path.suffix}')
-    onnx.save(model, unfinished)
-    os.replace(unfinished, path)
+    AtomicLocalBackend().put(model.SerializeToString(), path)
 
 
 @contextlib.contextmanager

@@ -190,7 +190,7 @@ def read_ids(path: Path, classes: Sequence[str]) -> tuple[dict[str, int], dict[s
         content = json.loads(Path(path).read_text(encoding='utf-8'))
         names = [(Path(image['file_name']).name, int(image['id'])) for image in content['images']]
         category_ids = {c['name']: int(c['id']) for c in content['categories']}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f'{path}: no COCO annotation file ({error!r})') from error
     image_ids = dict(names)
     if len(image_ids) < len(names):

@@ -1,6 +1,6 @@
 """Network parts, losses and task modules, registered in MMDetection's registries."""
 
-from .backbones import Darknet19, DarknetTiny
+from .backbones import Darknet19, DarknetTiny, GreyMobileNetV2
 from .data_preprocessors import DarknetBatchResize
 from .dense_heads import FocalSSDHead, YOLOV2Head
 from .losses import AutomatedFocalLoss, BalancedFocalLoss, EqualizedFocalLoss
@@ -15,6 +15,7 @@ __all__ = [
     'DarknetTiny',
     'EqualizedFocalLoss',
     'FocalSSDHead',
+    'GreyMobileNetV2',
     'YOLOV2AnchorGenerator',
     'YOLOV2Assigner',
     'YOLOV2Head',

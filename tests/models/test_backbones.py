@@ -88,3 +88,16 @@ def test_outputs_keep_their_scale_at_initialization():
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=f'Darknet19: {message}|{message}'):
         build('Darknet19', **kwargs)
+
+
+def test_ceil_mode_keeps_the_last_row_of_an_odd_size():
+    # Darknet's pooling of 3x3, by hand; of an even size nothing changes.
+    pool = build('DarknetTiny', widen_factor=0.1, ceil_mode=True).stages[1][0]
+    x = torch.tensor([[[[1.0, 5.0, 2.0], [7.0, 0.0, 3.0], [-4.0, -2.0, -6.0]]]])
+    torch.testing.assert_close(pool(x), torch.tensor([[[[7.0, 3.0], [-2.0, -6.0]]]]))
+    kept, cut = (build('DarknetTiny', widen_factor=0.1, ceil_mode=m).eval() for m in (True, False))
+    cut.load_state_dict(kept.state_dict())
+    images = torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(kept(images)[0], cut(images)[0], rtol=0, atol=0)
+    shapes = [net(torch.rand(1, 3, 240, 320))[0].shape[2:] for net in (kept, cut)]
+    assert shapes == [(8, 10), (7, 10)]

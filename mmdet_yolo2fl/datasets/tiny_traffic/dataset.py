@@ -1,5 +1,6 @@
 """The rendered street scenes as a data set of MMDetection."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmdet.datasets import CocoDataset
@@ -46,14 +47,14 @@ class TinyTrafficDataset(CocoDataset):
 
     def __init__(
         self,
-        split='train',
-        num_images=None,
-        image_size=(416, 256),
-        seed=0,
-        class_frequencies=(0.80, 0.10, 0.06, 0.04),
-        data_root=None,
+        split: str = 'train',
+        num_images: int | None = None,
+        image_size: Sequence[int] = (416, 256),
+        seed: int = 0,
+        class_frequencies: Sequence[float] = (0.80, 0.10, 0.06, 0.04),
+        data_root: str | Path | None = None,
         **kwargs,
-    ):
+    ) -> None:
         for key in ('ann_file', 'data_prefix'):
             if kwargs.pop(key, None):
                 raise ValueError(

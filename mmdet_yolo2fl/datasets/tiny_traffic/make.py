@@ -182,6 +182,7 @@ def make_tiny_traffic(data_root=None, **recipe):
                 render_set(recipe, unfinished)
                 unfinished.rename(folder)
     except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise OSError(
             f'Cannot write the street scenes into {root} ({error}). Choose another folder with '
             'the environment variable MMDET_YOLO2FL_DATA or with data_root.'

@@ -86,6 +86,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
     @master_only
     def _remove(self, path: str) -> None:
+        # A resumed checkpoint names what is outdated; it shall not name anything else.
+        if Path(path).resolve().parent != Path(self.out_dir).resolve():
+            return
         if self.file_backend.isfile(path):
             self.file_backend.remove(path)
         elif self.file_backend.isdir(path):  # DeepSpeed saves a folder

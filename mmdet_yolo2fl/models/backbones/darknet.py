@@ -30,9 +30,10 @@ class _PlainDarknet(BaseModule):
         out_indices: Sequence[int] = (),
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        ceil_mode: bool = False,
         conv_cfg: dict | None = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = ACT_CFG,
+        norm_cfg: dict | None = NORM_CFG,
+        act_cfg: dict | None = ACT_CFG,
         init_cfg: dict | list | None = None,
     ) -> None:
         name, last = type(self).__name__, len(self.arch) - 1
@@ -42,7 +43,9 @@ class _PlainDarknet(BaseModule):
                 dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
             ]
         super().__init__(init_cfg)
-        if widen_factor <= 0:
+        if in_channels < 1:
+            raise ValueError(f'{name}: in_channels must be at least 1, got {in_channels}')
+        if not 0 < widen_factor < float('inf'):
             raise ValueError(f'{name}: widen_factor must be positive, got {widen_factor}')
         if not out_indices or not all(0 <= i <= last for i in out_indices):
             raise ValueError(f'{name}: out_indices must lie in 0..{last}, got {out_indices}')
@@ -62,7 +65,7 @@ class _PlainDarknet(BaseModule):
         self.stages = nn.ModuleList()
         filters = iter(channels)
         for pool_stride, convs in self.arch:
-            layers = _max_pool(pool_stride)
+            layers = _max_pool(pool_stride, ceil_mode)
             for kernel_size, _ in convs:
                 out_channels = next(filters)
                 layers.append(
@@ -111,14 +114,14 @@ class _PlainDarknet(BaseModule):
             stage.requires_grad_(False)
 
 
-def _max_pool(stride: int) -> list[nn.Module]:
+def _max_pool(stride: int, ceil_mode: bool) -> list[nn.Module]:
     if stride == 0:
         return []
     if stride == 1:
         # Darknet keeps the size by padding on the right and bottom only. Repeating the border
         # cannot change a maximum, and unlike -inf it survives export and quantization.
         return [nn.ReplicationPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, 1)]
-    return [nn.MaxPool2d(2, stride)]
+    return [nn.MaxPool2d(2, stride, ceil_mode=ceil_mode)]
 
 
 @MODELS.register_module()
@@ -139,6 +142,9 @@ class Darknet19(_PlainDarknet):
             -1 and 0 freeze none. Defaults to -1.
         norm_eval (bool): Keep batch normalization in evaluation mode. Defaults to False, unlike
             MMDetection's ``Darknet``: YOLOv2 trains from scratch.
+        ceil_mode (bool): Pool the last row and column of a map of odd size too, as Darknet does:
+            240 rows become 8, not 7. Without effect where sizes are multiples of 32. Defaults to
+            False.
         conv_cfg, norm_cfg, act_cfg (dict): MMCV's layer configs. Default to Darknet's own: batch
             normalization with momentum 0.01, leaky ReLU of slope 0.1.
         init_cfg (dict | list, optional): MMEngine's initialization config.

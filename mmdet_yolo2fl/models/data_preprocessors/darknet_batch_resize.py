@@ -36,8 +36,8 @@ class DarknetBatchResize(BatchSyncRandomResize):
     The width follows the aspect of the batch, rounded down to the divisor.
 
     Raises:
-        ValueError: If ``final_size`` is no multiple of ``size_divisor``, or an interval or
-            ``accumulative_counts`` is less than 1.
+        ValueError: If ``final_size`` is no multiple of ``size_divisor``, or an interval, a divisor
+            or ``accumulative_counts`` is less than 1.
     """
 
     def __init__(
@@ -53,6 +53,10 @@ class DarknetBatchResize(BatchSyncRandomResize):
             raise ValueError(
                 'DarknetBatchResize: interval and accumulative_counts must be at least 1, got '
                 f'{interval} and {accumulative_counts}'
+            )
+        if size_divisor < 1:
+            raise ValueError(
+                f'DarknetBatchResize: size_divisor must be at least 1, got {size_divisor}'
             )
         if final_size < size_divisor or final_size % size_divisor:
             raise ValueError(

@@ -118,8 +118,8 @@ class YOLOV2Head(BaseDenseHead):
         normalizer: str = 'num_pos',
         prior_prob: float | None = 0.01,
         conv_cfg: dict | None = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = ACT_CFG,
+        norm_cfg: dict | None = NORM_CFG,
+        act_cfg: dict | None = ACT_CFG,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | list | None = None,
@@ -149,6 +149,11 @@ class YOLOV2Head(BaseDenseHead):
             raise ValueError(
                 f'YOLOV2Head: feat_channels must be one number or {stacked_convs}, '
                 f'got {feat_channels}'
+            )
+        if min([in_channels, *feat_channels]) < 1:
+            raise ValueError(
+                f'YOLOV2Head: in_channels and feat_channels must be at least 1, got {in_channels} '
+                f'and {feat_channels}'
             )
         if prior_prob is not None and not 0 < prior_prob < 1:
             raise ValueError(f'YOLOV2Head: prior_prob must lie in (0, 1), got {prior_prob}')

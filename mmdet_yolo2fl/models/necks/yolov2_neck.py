@@ -77,8 +77,8 @@ class YOLOV2Neck(BaseModule):
         passthrough_channels: int | None = 64,
         reorg: str = 'darknet',
         conv_cfg: dict | None = None,
-        norm_cfg: dict = NORM_CFG,
-        act_cfg: dict = ACT_CFG,
+        norm_cfg: dict | None = NORM_CFG,
+        act_cfg: dict | None = ACT_CFG,
         init_cfg: dict | list | None = None,
     ) -> None:
         if init_cfg is None:
@@ -97,6 +97,14 @@ class YOLOV2Neck(BaseModule):
             raise ValueError(
                 f'YOLOV2Neck: out_channels must be one number or {num_convs}, got {out_channels}'
             )
+
+        widths = [
+            *in_channels,
+            *out_channels,
+            1 if passthrough_channels is None else passthrough_channels,
+        ]
+        if min(widths) < 1:
+            raise ValueError(f'YOLOV2Neck: numbers of channels must be at least 1, got {widths}')
 
         self.coarse = nn.Sequential()
         for filters in out_channels:

@@ -6,6 +6,9 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
+# Pixels. The area of what is larger would overflow.
+MAX_SIZE = 1e9
+
 
 class YOLOV2Assignment(NamedTuple):
     """Who is responsible for what; B images, M padded truths, S = H*W*A slots.
@@ -152,7 +155,7 @@ class YOLOV2Assigner:
         x, y = ((gt_bboxes[..., :2] + gt_bboxes[..., 2:]) / (2 * stride)).unbind(-1)
         # Written so that NaN is invalid too.
         inside = (x >= 0) & (x <= width) & (y >= 0) & (y <= height)
-        valid = gt_mask & inside & ((size > 0) & size.isfinite()).all(-1)
+        valid = gt_mask & inside & ((size > 0) & (size < MAX_SIZE)).all(-1)
 
         column = x.masked_fill(~valid, 0.0).long().clamp(max=width - 1)
         row = y.masked_fill(~valid, 0.0).long().clamp(max=height - 1)

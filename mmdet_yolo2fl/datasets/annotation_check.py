@@ -1,0 +1,253 @@
+"""Annotations in COCO's and in VOC's format, looked through before MMDetection reads them.
+
+MMDetection takes both on trust: of a missing key it names the key but not the file, a broken XML
+file it does not name at all, and what does not fit the classes of the config it drops silently.
+"""
+
+import json
+import math
+import os
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mmdet.datasets import CocoDataset, XMLDataset
+from mmdet.registry import DATASETS
+from mmengine.fileio import list_from_file
+from mmengine.registry import DefaultScope
+
+from ..anchor_clusters import leaf_datasets
+
+NO_AREA = 'boxes without area'
+OUTSIDE = 'boxes outside their image'
+# No coordinate is larger; also false of NaN.
+LARGEST = 1e9
+OTHER_CLASSES = 'objects of classes that the config does not name'
+
+
+def check_annotations(dataset: Mapping, images: bool = True) -> Counter:
+    """Look through the files of a data set's config, wrappers such as ``RepeatDataset`` included.
+
+    Data sets that read their files in a way of their own, and remote files, are passed over.
+
+    Args:
+        dataset (Mapping): As ``train_dataloader.dataset`` has it.
+        images (bool): They must be there too, and not empty. Defaults to True.
+
+    Returns:
+        Counter: What training and evaluation will leave out, and how often.
+
+    Raises:
+        FileNotFoundError: If an annotation file or an image is missing.
+        ValueError: If a file is damaged, or does not fit the config; names the file, the entry
+            and the key.
+    """
+    skipped: Counter = Counter()
+    for leaf, _ in leaf_datasets(dataset):
+        if leaf.get('backend_args') or '://' in str(leaf.get('data_root')):
+            continue
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            kind = leaf.get('type')
+            kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+            load = getattr(kind, 'load_data_list', None)
+            check = CHECKS.get(load)
+            if check is not None:
+                check(DATASETS.build({**leaf, 'pipeline': [], 'lazy_init': True}), skipped, images)
+    return skipped
+
+
+def _check_coco(data: CocoDataset, skipped: Counter, images: bool) -> None:
+    path = Path(data.ann_file)
+    content = _read_json(path)
+    for key, is_needed in (('images', True), ('categories', True), ('annotations', False)):
+        if not isinstance(content.get(key, None if is_needed else []), list):
+            raise ValueError(f'{path}: {key} is missing, or no list')
+    if not content['images']:
+        raise ValueError(f'{path}: lists no image')
+    _check_classes(data, content['categories'], path)
+    sizes: dict[Any, tuple[float, float]] = {}
+    for image in content['images']:
+        where = f'{path}: image {_name(image)}'
+        number, name = _get(image, 'id', (int, str), where), _get(image, 'file_name', str, where)
+        if number in sizes:
+            raise ValueError(f'{where}: its id stands there twice')
+        sizes[number] = _size(*(_get(image, key, (int, float), where) for key in SIDES), where)
+        if images:
+            _check_image(Path(data.data_prefix.get('img', ''), name), where)
+    categories = {one['id']: one['name'] for one in content['categories']}
+    seen = set()
+    for one in content.get('annotations', []):
+        where = f'{path}: annotation {_name(one)}'
+        number = _get(one, 'id', (int, str), where)
+        if number in seen:
+            raise ValueError(f'{where}: its id stands there twice')
+        seen.add(number)
+        image, category = (_get(one, key, (int, str), where) for key in ('image_id', 'category_id'))
+        box, area = _get(one, 'bbox', list, where), _get(one, 'area', (int, float), where)
+        if len(box) != 4 or not all(_is_finite(side) for side in box) or not _is_finite(area):
+            raise ValueError(
+                f'{where}: bbox {box} and area {area} are not [x, y, width, height] and a number, '
+                'all finite'
+            )
+        left, top, width, height = box
+        if image not in sizes:
+            skipped['annotations of images that the file does not list'] += 1
+        elif categories.get(category) not in data.metainfo['classes']:
+            skipped[OTHER_CLASSES] += 1
+        elif one.get('ignore'):
+            skipped['annotations marked to be ignored'] += 1
+        # As CocoDataset does.
+        elif area <= 0 or width < 1 or height < 1:
+            skipped['boxes of less than a pixel'] += 1
+        elif _is_outside((left, top, left + width, top + height), sizes[image]):
+            skipped[OUTSIDE] += 1
+
+
+SIDES = ('width', 'height')
+
+
+def _check_classes(data: CocoDataset, categories: list, path: Path) -> None:
+    """CocoDataset numbers the classes in the order of the file, whatever the config's order is."""
+    names = [_get(one, 'name', str, f'{path}: category {_name(one)}') for one in categories]
+    numbers = [_get(one, 'id', (int, str), f'{path}: category {_name(one)}') for one in categories]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f'{path}: two categories of one id')
+    classes = list(data.metainfo['classes'])
+    missing = [name for name in classes if name not in names]
+    if missing:
+        raise ValueError(
+            f'{path}: has no category {missing[:5]}, which the config names in metainfo.classes; '
+            f'it has {names[:20]}'
+        )
+    order = [name for name in names if name in classes]
+    if order != classes:
+        raise ValueError(
+            f'{path}: the categories come as {order[:20]}, but metainfo.classes is '
+            f'{classes[:20]}; MMDetection would mix them up: bring one into the order of the other'
+        )
+
+
+def _check_voc(data: XMLDataset, skipped: Counter, images: bool) -> None:
+    if not Path(data.ann_file).is_file():
+        raise FileNotFoundError(f'{data.ann_file}: there is no such list of images')
+    try:
+        names = list_from_file(data.ann_file)
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{data.ann_file}: byte {error.start} is no text') from error
+    if not names:
+        raise ValueError(f'{data.ann_file}: lists no image')
+    for name in names:
+        image = Path(data.sub_data_root, data.img_subdir, f'{name}.jpg')
+        path = Path(data.sub_data_root, data.ann_subdir, f'{name}.xml')
+        if images:
+            _check_image(image, f'{data.ann_file}: {name!r}')
+        root = _read_xml(path)
+        size = root.find('size')
+        sides = None
+        if size is not None:  # else MMDetection looks at the image
+            sides = _size(*(_number(size, key, path, int) for key in SIDES), str(path))
+        for thing in root.findall('object'):
+            class_name = _text(thing, 'name', path)
+            if thing.find('difficult') is not None:
+                _number(thing, 'difficult', path, int)
+            box = thing.find('bndbox')
+            if box is None:
+                raise ValueError(f'{path}: an object {class_name!r} without <bndbox>')
+            corners = [_number(box, key, path) for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+            if class_name not in data.metainfo['classes']:
+                skipped[OTHER_CLASSES] += 1
+            elif corners[2] <= corners[0] or corners[3] <= corners[1]:
+                skipped[NO_AREA] += 1
+            elif sides and _is_outside([side - 1 for side in corners], sides):
+                skipped[OUTSIDE] += 1
+
+
+# By the method that reads the files, which subclasses with files of another kind replace.
+CHECKS = {CocoDataset.load_data_list: _check_coco, XMLDataset.load_data_list: _check_voc}
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: there is no such annotation file')
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path}: no JSON ({error})') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path}: a COCO file is an object, this is a {type(content).__name__}')
+    return content
+
+
+def _read_xml(path: Path) -> ElementTree.Element:
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: there is no such annotation file')
+    data = path.read_bytes()
+    # Annotations need none, and nested ones can grow without a limit.
+    if b'<!ENTITY' in data:
+        raise ValueError(f'{path}: defines entities, which annotations do not need: not read')
+    try:
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise ValueError(f'{path}: no XML ({error})') from error
+
+
+def _check_image(path: Path, where: str) -> None:
+    try:
+        size = os.stat(path).st_size
+    except OSError as error:
+        raise FileNotFoundError(f'{where}: there is no image {path}') from error
+    except ValueError as error:  # a NUL in a name
+        raise ValueError(f'{where}: {str(path)!r} is no name of a file') from error
+    if size == 0:
+        raise ValueError(f'{where}: the image {path} is empty')
+
+
+def _name(entry: Any) -> str:
+    return repr(entry.get('id') if isinstance(entry, dict) else entry)[:80]
+
+
+def _get(entry: Any, key: str, kinds: type | tuple, where: str) -> Any:
+    """A value of an entry, of a type that it may have."""
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        _fail(where, key, value)
+    return value
+
+
+def _fail(where: str, key: str, value: Any) -> NoReturn:
+    raise ValueError(f'{where}: {key} is missing or of a wrong type: {value!r:.80}')
+
+
+def _size(width: float, height: float, where: str) -> tuple[float, float]:
+    if not (_is_finite(width) and _is_finite(height) and width > 0 and height > 0):
+        raise ValueError(f'{where}: an image of {width}x{height} pixels')
+    return width, height
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and -LARGEST < value < LARGEST
+
+
+def _is_outside(box: Any, size: tuple[float, float]) -> bool:
+    left, top, right, bottom = box
+    return right <= 0 or bottom <= 0 or left >= size[0] or top >= size[1]
+
+
+def _text(element: ElementTree.Element, key: str, path: Path) -> str:
+    child = element.find(key)
+    if child is None or not (child.text or '').strip():
+        raise ValueError(f'{path}: <{element.tag}> without <{key}>')
+    return child.text
+
+
+def _number(element: ElementTree.Element, key: str, path: Path, kind: type = float) -> float:
+    text = _text(element, key, path)
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not _is_finite(value):
+        raise ValueError(f'{path}: <{element.tag}><{key}>: {text!r:.80} is no number')
+    return value

@@ -1,0 +1,245 @@
+"""8-bit ONNX files by ONNX Runtime's static quantization, and how well they detect."""
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from mmcv.transforms import Compose
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from rich.progress import track
+from torch import Tensor, nn
+
+from ..anchor_clusters import leaf_datasets
+
+# All that our networks consist of. What decodes the map is left in float.
+OPERATORS = ['Conv', 'Relu', 'Clip', 'LeakyRelu', 'MaxPool', 'Add', 'Concat', 'Slice', 'Reshape']
+METHODS = {
+    'minmax': CalibrationMethod.MinMax,
+    'percentile': CalibrationMethod.Percentile,
+    'entropy': CalibrationMethod.Entropy,
+}
+
+
+def check_exported(path: Path, detector: nn.Module) -> None:
+    """Refuse what is no float ONNX file of a detector.
+
+    Args:
+        path (Path): Of the file.
+        detector (nn.Module): A detector of the config that it was exported from.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it was not exported from such a detector, or is quantized already.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: there is no such file; tools/export.py makes it')
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as error:  # those of protobuf have no public name
+        raise ValueError(f'{path}: not an ONNX file, or a damaged one') from error
+    channels = {
+        one.name: one.type.tensor_type.shape.dim[1].dim_value
+        for one in (*model.graph.input, *model.graph.output)
+        if len(one.type.tensor_type.shape.dim) > 1
+    }
+    if 'images' not in channels or not {'map', 'boxes'} & {*channels}:
+        raise ValueError(f'{path}: not made by tools/export.py, it has {sorted(channels)}')
+    if any(node.op_type == 'QuantizeLinear' for node in model.graph.node):
+        raise ValueError(f'{path}: quantized already; give the file that it was made from')
+    head = detector.bbox_head
+    expected = dict(images=_channels(detector), map=head.num_anchors * head.num_attrib)
+    for name, number in expected.items():
+        if channels.get(name, number) != number:
+            raise ValueError(
+                f'{path}: {name} has {channels[name]} channels, but {number} in this config'
+            )
+
+
+def training_images(cfg: Config, detector: nn.Module, number: int, seed: int = 0) -> list[Tensor]:
+    """Images of the training set as the network sees them in a test: without augmentation.
+
+    Args:
+        cfg (Config): Of the detector.
+        detector (nn.Module): It normalizes them.
+        number (int): How many, at most; drawn.
+        seed (int): Of the draw. Defaults to 0.
+
+    Returns:
+        list[Tensor]: Each ``(1, C, H, W)``.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    paths = []
+    for leaf, _ in leaf_datasets(cfg.train_dataloader.dataset):
+        # MMEngine cannot serialize an empty set, and would not say so.
+        data = DATASETS.build({**leaf, 'pipeline': [], 'serialize_data': False})
+        paths += [data.get_data_info(index)['img_path'] for index in range(len(data))]
+    if not paths:
+        raise ValueError(f'{cfg.filename}: there is no image in its training set')
+    chosen = np.random.default_rng(seed).permutation(len(paths))[:number]
+    steps = []
+    for step in cfg.test_dataloader.dataset.pipeline:
+        if step['type'].endswith('PackDetInputs'):
+            step = dict(step, meta_keys=('img_shape', 'ori_shape', 'scale_factor'))
+        if not step['type'].endswith('LoadAnnotations'):
+            steps.append(step)
+    pipeline = Compose(steps)
+    with torch.no_grad():
+        return [
+            detector.data_preprocessor(
+                pseudo_collate([pipeline(dict(img_path=paths[index], img_id=0))]), False
+            )['inputs']
+            for index in chosen
+        ]
+
+
+def quantize(
+    source: Path,
+    path: Path,
+    images: list[Tensor],
+    method: str = 'minmax',
+    float_last: bool = False,
+    full_range: bool = False,
+) -> None:
+    """Write a file with weights of 8 bits, a scale for each filter, and activations of 8 bits.
+
+    Operators are kept, with ``QuantizeLinear`` and ``DequantizeLinear`` between them (QDQ). What
+    decodes the map, in a file that does so, stays in float.
+
+    Args:
+        source (Path): A float file of ours.
+        path (Path): Where to; written whole or not at all.
+        images (list[Tensor]): ``(1, C, H, W)``, from which the ranges of activations are taken.
+        method (str): How: a key of ``METHODS``. Defaults to 'minmax'.
+        float_last (bool): Leave the last convolution, hence the map, in float. Defaults to False.
+        full_range (bool): Use all 8 bits of the weights, for processors with VNNI and others. On
+            those with AVX2 or AVX-512 alone sums of their products saturate, hence by default 7.
+
+    Raises:
+        ValueError: If an image has not the size that the file was made for.
+    """
+    size = [dim.dim_value for dim in onnx.load(source).graph.input[0].type.tensor_type.shape.dim]
+    for image in images:
+        if any(one and one != other for one, other in zip(size, image.shape)):
+            raise ValueError(
+                f'the file was made for {size[3]}x{size[2]}, but the test pipeline of the config '
+                f'makes {image.shape[3]}x{image.shape[2]}: export it again'
+            )
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        prepared = Path(folder, 'prepared.onnx')
+        # Our shapes are known without sympy.
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        network, last = _network(onnx.load(prepared))
+        unfinished = path.with_name(f'{path.stem}.unfinished{path.suffix}')
+        quantize_static(
+            prepared,
+            unfinished,
+            _Reader(images),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=OPERATORS,
+            nodes_to_quantize=[name for name in network if not (float_last and name == last)],
+            per_channel=True,
+            reduce_range=not full_range,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=METHODS[method],
+        )
+    os.replace(unfinished, path)
+
+
+def evaluate(
+    cfg: Config,
+    detector: nn.Module,
+    predict: Callable[[Tensor], list[InstanceData]],
+    title: str,
+) -> dict[str, float]:
+    """Metrics of a file on the test set, by the config's own evaluator.
+
+    Args:
+        cfg (Config): Of the detector.
+        detector (nn.Module): It normalizes the images.
+        predict (Callable): What :func:`~mmdet_yolo2fl.export.check.onnx_runner` returns.
+        title (str): Of the progress bar.
+    """
+    loader_cfg = cfg.test_dataloader.copy()
+    loader_cfg.update(batch_size=1, num_workers=0, persistent_workers=False)
+    loader = Runner.build_dataloader(loader_cfg)
+    evaluator = Evaluator(cfg.test_evaluator)
+    evaluator.dataset_meta = loader.dataset.metainfo
+    for data in track(loader, title):
+        data = detector.data_preprocessor(data, False)
+        (found,) = predict(data['inputs'])
+        samples = data['data_samples']
+        detector.add_pred_to_datasample(samples, [_in_photo(found, samples[0])])
+        evaluator.process(data_samples=samples, data_batch=data)
+    return evaluator.evaluate(len(loader.dataset))
+
+
+def _in_photo(found: InstanceData, sample) -> InstanceData:
+    """Boxes in pixels of the photo, cut off at its borders, as the head has them."""
+    boxes = found.bboxes - found.bboxes.new_tensor(sample.get('pad_offset', (0.0, 0.0))).repeat(2)
+    boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
+    border = boxes.new_tensor(sample.ori_shape[1::-1]).repeat(2)
+    return InstanceData(
+        bboxes=torch.minimum(boxes.clamp(min=0), border), scores=found.scores, labels=found.labels
+    )
+
+
+def _network(model: onnx.ModelProto) -> tuple[list[str], str]:
+    """Names of the convolutions and of all that leads to one; the last convolution."""
+    needed, names, last = set(), [], None
+    for node in reversed(model.graph.node):  # in the order in which they run
+        if node.op_type == 'Conv' or needed & {*node.output}:
+            needed |= {*node.input}
+            names.append(node.name)
+            last = last or node.name
+    return names, last
+
+
+def _channels(detector: nn.Module) -> int:
+    convolutions = (m for m in detector.backbone.modules() if isinstance(m, nn.Conv2d))
+    return next(convolutions).in_channels
+
+
+class _Reader(CalibrationDataReader):
+    """ONNX Runtime asks it for one image after the other."""
+
+    def __init__(self, images: Iterable[Tensor]) -> None:
+        self.images = iter(track(images, 'Calibrating'))
+
+    def get_next(self) -> dict | None:
+        image = next(self.images, None)
+        return None if image is None else dict(images=image.numpy())
+
+
+@contextlib.contextmanager
+def _quiet():
+    """The quantizer tells the root logger to do what has been done."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
