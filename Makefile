@@ -24,7 +24,7 @@ demo: env
 	@$(VENV_PYTHON) tools/demo.py
 
 test: env
-	@$(VENV_PYTHON) -m pytest -q
+	@$(VENV_PYTHON) -m pytest -q -n auto --dist loadgroup
 
 lint: env
 	@$(VENV_PYTHON) -m ruff check .
