@@ -12,12 +12,11 @@ def _few_threads():
     torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_itemcollected(item):
     """With ``-n``: a file stays in one process, and all the counted inputs of tests/fuzz."""
-    if config.pluginmanager.hasplugin('xdist'):
-        for item in items:
-            group = 'fuzz' if item.path.parent.name == 'fuzz' else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(item.config, 'workerinput'):
+        group = 'fuzz' if item.path.parent.name == 'fuzz' else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_runtest_setup(item):

@@ -25,7 +25,7 @@ from mmdet_yolo2fl.option_check import check_options_of, fits
         (tuple[int, int], [(1, 2), [1, 2]], [(1,), (1, 2, 3), (1, 'a'), 3]),
         (tuple[int, ...], [(), (1, 2, 3)], [('a',), 2]),
         (dict | list | None, [[dict(a=1)], None], ['a', 3]),
-        ('a forward reference', [object()], []),
+        ('a forward reference', [len, 1j], []),
     ],
     ids=str,
 )

@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from mmdet_yolo2fl.darknet import darknet_to_mmdet
 from mmdet_yolo2fl.detector import load_detector
@@ -68,6 +69,7 @@ def test_the_rest_of_a_detector_keeps_its_own_start(tmp_path):
 
 @pytest.mark.parametrize('classes', [20, 3])
 def test_a_whole_detector(tmp_path, monkeypatch, classes):
+    init_default_scope('mmdet')
     cfg, weights = networks.write(tmp_path, **NARROW)
     config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path)
     config = Config.fromfile(config)
