@@ -24,7 +24,8 @@ demo: env
 	@$(VENV_PYTHON) tools/demo.py
 
 test: env
-	@$(VENV_PYTHON) -m pytest -q -n auto --dist loadgroup
+	@$(VENV_PYTHON) -m pytest -q -n auto --dist loadfile --ignore tests/fuzz
+	@$(VENV_PYTHON) -m pytest -q tests/fuzz  # in one process, which counts its inputs
 
 lint: env
 	@$(VENV_PYTHON) -m ruff check .

@@ -12,13 +12,6 @@ def _few_threads():
     torch.set_num_threads(1)
 
 
-def pytest_itemcollected(item):
-    """With ``-n``: a file stays in one process, and all the counted inputs of tests/fuzz."""
-    if hasattr(item.config, 'workerinput'):
-        group = 'fuzz' if item.path.parent.name == 'fuzz' else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 def pytest_runtest_setup(item):
     if item.get_closest_marker('cuda') and not torch.cuda.is_available():
         pytest.skip('needs a CUDA device')
