@@ -1,4 +1,4 @@
-"""Starts a project of one's own: copies the configs and the tools that travel in the package.
+"""Starts a project of one's own: copies what travels in the package: configs, tools and more.
 
 python -m mmdet_yolo2fl.new_project my_project
 cd my_project
@@ -13,12 +13,13 @@ from pathlib import Path
 
 # In a wheel they lie in the package, in a checkout beside it.
 SOURCES = (Path(__file__).parent / '_project', Path(__file__).parents[1])
+PARTS = ('configs', 'tools', 'studies', 'examples')
 # What only a checkout needs.
 LEFT_OUT = ('prepare.py', '__pycache__')
 
 
 def new_project(folder: str | Path) -> Path:
-    """Copy ``configs/`` and ``tools/`` into a new folder.
+    """Copy ``PARTS`` into a new folder.
 
     Args:
         folder (str | Path): It must not exist, or be empty.
@@ -34,7 +35,7 @@ def new_project(folder: str | Path) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f'{folder} is there already and not empty: choose another name')
     for source in SOURCES:
-        if (source / 'configs').is_dir() and (source / 'tools').is_dir():
+        if all((source / name).is_dir() for name in PARTS):
             break
     else:
         raise FileNotFoundError(
@@ -46,7 +47,7 @@ def new_project(folder: str | Path) -> Path:
             shutil.copytree(
                 source / name, Path(unfinished, name), ignore=shutil.ignore_patterns(*LEFT_OUT)
             )
-            for name in ('configs', 'tools')
+            for name in PARTS
         ]
         for copy in copies:
             copy.rename(folder / copy.name)
@@ -65,7 +66,7 @@ def main(args=None):
     except OSError as error:
         sys.exit(str(error))
     print(
-        f'{folder} has configs/ and tools/. Next:\n'
+        f'{folder} has configs/, tools/, studies/ and examples/. Next:\n'
         f'  cd {folder}\n'
         '  python tools/train.py configs/yolov2_fl.py    (draws its data set on first use)\n'
         '  python tools/demo.py                          (the same, with pictures and tables)'

@@ -47,6 +47,8 @@ def _mixed(*steps):
 
 rows = {
     'joint focal, alpha by class': dict(),
+    'no prior': _head(prior_prob=None),
+    'neither prior nor positives': _head(prior_prob=None, normalizer='batch'),
     # YOLO9000's schedule: a tenth of the rate from 3/8 and from 9/16 of the training on.
     'steps in place of the cosine': dict(
         param_scheduler=[

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp('wheel')
     source = folder / 'source'  # building must not leave anything in the checkout
-    keep = ('mmdet_yolo2fl', 'configs', 'tools', 'pyproject.toml', 'README.md', 'LICENSE')
+    keep = ('mmdet_yolo2fl', 'configs', 'tools', 'studies', 'examples')
+    keep += ('pyproject.toml', 'README.md', 'LICENSE')
     source.mkdir()
     for name in keep:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy

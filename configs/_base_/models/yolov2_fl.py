@@ -12,7 +12,7 @@ model = dict(
         noobject_scale=1.0,
         rescore=False,
         coord_prefill=0,
-        # The two things that focal loss needs: divide by the positives, start from the prior.
+        # What RetinaNet has beside it: divide by the positives, start from the prior.
         normalizer='num_pos',
         prior_prob=0.01,
     )
