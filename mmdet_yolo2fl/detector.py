@@ -60,21 +60,24 @@ def check_fit(model: nn.Module, checkpoint: str | Path, whole: bool = True) -> N
     Raises:
         ValueError: If it does not fit; names a weight and its shapes.
     """
+    content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    check_state_fits(model, content.get('state_dict', content), str(checkpoint), whole)
+
+
+def check_state_fits(model: nn.Module, state: dict, name: str, whole: bool = True) -> None:
+    """The same of weights that are loaded already; ``name`` is for the error."""
     while hasattr(model, 'module'):  # of distributed training, of test-time augmentation
         model = model.module
-    content = torch.load(checkpoint, map_location='cpu', weights_only=True)
     shapes = {
         key.removeprefix('module.'): tuple(value.shape)
-        for key, value in content.get('state_dict', content).items()
+        for key, value in state.items()
         if isinstance(value, torch.Tensor)
     }
     weights = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
-    other = [
-        name for name in _needed_to_predict(list(weights)) if shapes.get(name) != weights[name]
-    ]
+    other = [key for key in _needed_to_predict(list(weights)) if shapes.get(key) != weights[key]]
     if other and (whole or len(other) == len(weights)):
         first = other[0]
         raise ValueError(
-            f'{checkpoint} does not fit the config: it has {shapes.get(first, "nothing")} for '
+            f'{name} does not fit the config: it has {shapes.get(first, "nothing")} for '
             f'{first} {weights[first]} (and {len(other) - 1} more of {len(weights)})'
         )

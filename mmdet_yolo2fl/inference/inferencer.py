@@ -10,6 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..checkpoints import load_only_weights, verify_checkpoint
+from ..detector import check_state_fits
 
 
 class _Inferencer(DetInferencer):
@@ -27,18 +28,7 @@ class _Inferencer(DetInferencer):
             warnings.filterwarnings('ignore', message='palette does not exist')
             super()._load_weights_to_model(model, checkpoint, cfg)
         # MMEngine only warns of these, and the predictions would be random.
-        shapes = {
-            key.removeprefix('module.'): value.shape
-            for key, value in checkpoint['state_dict'].items()
-        }
-        weights = dict(model.named_parameters())
-        lacking = [name for name in weights if name not in shapes]
-        other = [name for name in weights if shapes.get(name) != weights[name].shape]
-        if lacking or other:
-            what = 'lacks' if lacking else 'has another shape of'
-            raise ValueError(
-                f'the checkpoint {what} {(lacking or other)[0]}: is it of {cfg.filename}?'
-            )
+        check_state_fits(model, checkpoint['state_dict'], 'the checkpoint')
 
 
 def load_inferencer(
