@@ -9,6 +9,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
 
@@ -119,6 +120,7 @@ test_evaluator = dict(_delete_=True, type='CocoMetric', ann_file='{data_root}/va
 val_evaluator = test_evaluator
 """
     )
+    MMLogger._instance_dict.clear()  # the log file of a former test may be closed
     init_default_scope('mmdet')
     torch.manual_seed(0)
     model = MODELS.build(Config.fromfile(path).model)
