@@ -209,7 +209,7 @@ def test_half_a_checkpoint_is_refused(config, checkpoint, data_root, tmp_path, t
     half = {k: v for k, v in torch.load(checkpoint).items() if k.startswith('backbone')}
     torch.save(half, tmp_path / 'half.pth')
     message = refused(tool('predict'), config, tmp_path / 'half.pth', data_root)
-    assert 'lacks neck.' in message
+    assert 'it has nothing for neck.' in message
 
 
 def test_its_own_drawings_are_no_input(config, checkpoint, data_root, tool, capsys):
