@@ -28,7 +28,7 @@ class _Inferencer(DetInferencer):
             warnings.filterwarnings('ignore', message='palette does not exist')
             super()._load_weights_to_model(model, checkpoint, cfg)
         # MMEngine only warns of these, and the predictions would be random.
-        check_state_fits(model, checkpoint['state_dict'], 'the checkpoint')
+        check_state_fits(model, checkpoint['state_dict'], f'the checkpoint for {cfg.filename}')
 
 
 def load_inferencer(
