@@ -15,9 +15,6 @@ from mmengine import print_log
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import digit_version
 
-# How PyTorch's files begin since 1.6; only those can be mapped instead of read.
-ZIP_MAGIC = b'PK\x03\x04'
-
 
 class DamagedCheckpointError(ValueError):
     """A checkpoint that cannot be read, as a full disk or a broken copy leaves it."""
@@ -81,6 +78,11 @@ def verify_checkpoint(path: str | Path) -> Path:
         DamagedCheckpointError: If it is damaged, or no checkpoint.
         ValueError: If it contains anything else, or weights that are NaN or infinite.
     """
+    return _verified(path)[0]
+
+
+def _verified(path: str | Path) -> tuple[Path, dict | None]:
+    """The local file, and what it holds; None where PyTorch cannot look through it."""
     path = _local_file(path)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist')
@@ -91,10 +93,11 @@ def verify_checkpoint(path: str | Path) -> Path:
             logger='current',
             level=logging.WARNING,
         )
-        return path
+        return path, None
     try:
         with open(path, 'rb') as file:
-            mmap = file.read(4) == ZIP_MAGIC
+            # How PyTorch's files begin since 1.6; only those can be mapped instead of read.
+            mmap = file.read(4) == b'PK\x03\x04'
         # Not as a context, which would take away what `load_only_weights` has allowed.
         torch.serialization.add_safe_globals(_safe_globals())
         content = torch.load(str(path), map_location='cpu', weights_only=True, mmap=mmap)
@@ -117,7 +120,7 @@ def verify_checkpoint(path: str | Path) -> Path:
     if not isinstance(content, dict):
         raise ValueError(f'checkpoint {path}: holds a {type(content).__name__}, not a dict')
     _check_weights(content.get('state_dict', content), path)
-    return path
+    return path, content
 
 
 def _check_weights(state, path: Path) -> None:
@@ -146,12 +149,9 @@ def verify_resumable(path: str | Path) -> Path:
         FileNotFoundError, DamagedCheckpointError: As of :func:`verify_checkpoint`.
         ValueError: Also if it holds such a program, or lacks the state of a training.
     """
-    path = verify_checkpoint(path)
-    if not _can_verify():
+    path, content = _verified(path)
+    if content is None:
         return path
-    with open(path, 'rb') as file:
-        mmap = file.read(4) == ZIP_MAGIC
-    content = torch.load(str(path), map_location='cpu', weights_only=True, mmap=mmap)
     meta = content.get('meta')
     if not isinstance(meta, Mapping) or 'message_hub' not in content:
         raise ValueError(

@@ -1,32 +1,33 @@
 """A config for a data set of one's own: its classes, its files, anchors that fit its boxes."""
 
-import json
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
 from .anchor_clusters import average_iou, cluster_anchors, load_box_sizes
+from .annotation_files import read_coco, read_xml
 from .datasets.annotation_check import check_annotations
 
+# Name of the model's config; what differs from it in the model, and in the head.
 NETWORKS = dict(
-    darknet19=('yolov2_fl', ''),
+    darknet19=('yolov2_fl', '', ''),
     narrow=(
         'yolov2_fl',
         """    backbone=dict(widen_factor=0.5),
     neck=dict(in_channels=(256, 512), out_channels=512, passthrough_channels=32),
 """,
+        """        in_channels=640,
+        feat_channels=512,
+""",
     ),
-    tiny=('yolov2_tiny_fl', ''),
-    mobilenetv2=('yolov2_mobilenetv2_fl', ''),
+    tiny=('yolov2_tiny_fl', '', ''),
+    mobilenetv2=('yolov2_mobilenetv2_fl', '', ''),
 )
-HEADS = dict(narrow='        in_channels=640,\n        feat_channels=512,\n')
 
-CONFIG = Template("""# $title
+CONFIG = Template("""# $names: written by tools/new_config.py, yours to change.
 _base_ = [
     '$bases/models/$model.py',
-    '$bases/schedules/schedule_from_scratch.py',  # $epochs
+    '$bases/schedules/schedule_from_scratch.py',  # 80 epochs, see there
     '$bases/default_runtime.py',
 ]
 image_size = ($width, $height)
@@ -112,11 +113,11 @@ def coco_datasets(
         FileNotFoundError: If the training file is missing.
         ValueError: If it is no COCO file.
     """
+    content = read_coco(train, ['categories', 'annotations'])
     try:
-        content = json.loads(train.read_text(encoding='utf-8'))
         names = {category['id']: category['name'] for category in content['categories']}
         counts = Counter(names[one['category_id']] for one in content['annotations'])
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(
             f'{train}: no COCO file of boxes ({type(error).__name__}: {error})'
         ) from error
@@ -155,11 +156,8 @@ def voc_datasets(root: Path, train: str, val: str) -> tuple[dict, dict, dict, Co
 
     counts: Counter = Counter()
     for number in (root / f'ImageSets/Main/{train}.txt').read_text(encoding='utf-8').split():
-        path = root / f'Annotations/{number}.xml'
-        try:
-            counts.update(name.text for name in ElementTree.parse(path).iterfind('object/name'))
-        except ElementTree.ParseError as error:
-            raise ValueError(f'{path}: no XML ({error})') from error
+        root_element = read_xml(root / f'Annotations/{number}.xml')
+        counts.update(name.text for name in root_element.iterfind('object/name'))
     evaluator = dict(type='VOCMetric', metric='mAP', iou_thrs=[0.5], eval_mode='area')
     return dataset(train), dataset(val), evaluator, Counter(dict(sorted(counts.items())))
 
@@ -198,17 +196,16 @@ def make_config(
     resize = [dict(type='Resize', scale=size, keep_ratio=False)]
     sizes = load_box_sizes({**train, **meta, 'pipeline': resize}).sizes / 32
     anchors = cluster_anchors(sizes, num_anchors).round(2)
-    model, body = NETWORKS[network]
+    model, body, head = NETWORKS[network]
     text = CONFIG.substitute(
-        title=f'{", ".join(counts)}: written by tools/new_config.py, yours to change.',
+        names=', '.join(counts),
         bases=bases,
         model=model,
-        epochs='80 epochs, see there',
         width=size[0],
         height=size[1],
-        classes=_tuple(counts),
+        classes=tuple(counts),
         network=body,
-        head=HEADS.get(network, ''),
+        head=head,
         num_classes=len(counts),
         num_boxes=len(sizes),
         iou=f'{average_iou(sizes, anchors):.2f}',
@@ -219,10 +216,6 @@ def make_config(
         best=dict(CocoMetric='coco/bbox_mAP_50', VOCMetric='pascal_voc/mAP')[evaluator['type']],
     )
     return text, skipped
-
-
-def _tuple(names: Sequence[str]) -> str:
-    return repr(tuple(names))
 
 
 def _call(values: dict) -> str:

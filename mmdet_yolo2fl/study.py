@@ -22,7 +22,6 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +39,7 @@ from .checkpoints import latest_whole_checkpoint, load_only_weights, verify_init
 from .datasets.annotation_check import check_annotations
 from .engine import work_dir_lock
 from .measure import machine
+from .scalars import logged_scalars
 from .study_tables import write_text
 
 DETECTIONS = 'detections'
@@ -245,21 +245,6 @@ def learning_curve(folder: Path) -> list[dict]:
         if values:
             found[row['step']] = dict(epoch=row['step'], **values)
     return [found[epoch] for epoch in sorted(found)]
-
-
-def logged_scalars(folder: Path) -> Iterator[dict]:
-    """What MMEngine logged, of all starts of a run: one dict for each line, with its ``step``.
-
-    A line that a kill or a full disk has cut off is left out.
-    """
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in file.read_bytes().splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and 'step' in row:
-                yield row
 
 
 def within_budget(config: Config, budget: dict, folder: Path) -> Config:

@@ -29,7 +29,7 @@ import mmdet_yolo2fl
 from mmdet_yolo2fl.average_precision import ap_by_class
 from mmdet_yolo2fl.checkpoints import latest_whole_checkpoint, load_only_weights
 from mmdet_yolo2fl.engine import work_dir_lock
-from mmdet_yolo2fl.study import logged_scalars
+from mmdet_yolo2fl.scalars import logged_scalars
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402

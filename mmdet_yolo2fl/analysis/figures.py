@@ -53,39 +53,27 @@ def training_figures(training: list[dict], validation: list[dict]) -> list[tuple
 
 
 @matplotlib.rc_context(SETTINGS)
-def precision_recall_figures(
+def curve_figures(
     curves: Sequence[Curve], classes: Sequence[str], iou_thr: float
 ) -> list[tuple[str, str]]:
-    """Precision over recall, the best threshold marked; several figures for many classes."""
+    """Precision over recall, and F1 over the threshold, the best one marked; several figures for
+    many classes."""
     figures = []
-    for group, names in _groups(curves, classes):
-        figure, axes = _axes(f'Precision and recall at IoU {iou_thr:g}', 'recall', 'precision')
-        for number, curve in enumerate(group):
-            curve = thinned(curve, POINTS)
-            # From the first box on; what lies at recall 0 would be made up.
-            axes.plot(curve.recall, curve.precision, **_style(number))
-            _mark_best(axes, number, curve, curve.recall, curve.precision)
-        axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-        _legend(axes, names)
-        figures.append((f'Precision over recall: {", ".join(names)}', _svg(figure)))
-    return figures
-
-
-@matplotlib.rc_context(SETTINGS)
-def f1_figures(
-    curves: Sequence[Curve], classes: Sequence[str], iou_thr: float
-) -> list[tuple[str, str]]:
-    """F1 over the threshold of the score, the best one marked."""
-    figures = []
-    for group, names in _groups(curves, classes):
-        figure, axes = _axes(f'F1 at IoU {iou_thr:g}', 'threshold of the score', 'F1')
-        for number, curve in enumerate(group):
-            curve = thinned(curve, POINTS)
-            axes.plot(curve.thresholds, curve.f1, **_style(number))
-            _mark_best(axes, number, curve, curve.thresholds, curve.f1)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02))
-        _legend(axes, names)
-        figures.append((f'F1 over the threshold: {", ".join(names)}', _svg(figure)))
+    for title, x, y, x_label, y_label in (
+        # From the first box on; what lies at recall 0 would be made up.
+        ('Precision over recall', 'recall', 'precision', 'recall', 'precision'),
+        ('F1 over the threshold', 'thresholds', 'f1', 'threshold of the score', 'F1'),
+    ):
+        for group, names in _groups(curves, classes):
+            figure, axes = _axes(f'{title}, IoU {iou_thr:g}', x_label, y_label)
+            for number, curve in enumerate(group):
+                curve = thinned(curve, POINTS)
+                values = getattr(curve, x), getattr(curve, y)
+                axes.plot(*values, **_style(number))
+                _mark_best(axes, number, curve, *values)
+            axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+            _legend(axes, names)
+            figures.append((f'{title}: {", ".join(names)}', _svg(figure)))
     return figures
 
 

@@ -9,7 +9,7 @@ import jinja2
 from ..engine.atomic_backend import AtomicLocalBackend
 from .curves import Curve
 from .errors import KINDS
-from .figures import f1_figures, precision_recall_figures, training_figures
+from .figures import curve_figures, training_figures
 from .worst_images import REASONS
 
 TEMPLATES = Path(__file__).parent
@@ -51,10 +51,7 @@ def write_report(
         reasons=REASONS,
         pictures=pictures,
         training=_images(training_figures(*training)),
-        curves=_images(
-            precision_recall_figures(curves, classes, summary['iou_thr'])
-            + f1_figures(curves, classes, summary['iou_thr'])
-        ),
+        curves=_images(curve_figures(curves, classes, summary['iou_thr'])),
     )
     # The names of files need not be text.
     AtomicLocalBackend().put(text.encode('utf-8', 'backslashreplace'), path)

@@ -1,8 +1,9 @@
 """What MMEngine logged while it trained."""
 
-import json
 import re
 from pathlib import Path
+
+from ..scalars import SCALARS, read_scalars
 
 # Means over classes and sizes, such as coco/bbox_mAP, coco/bbox_mAP_50, pascal_voc/mAP, AP50.
 MAIN_METRIC = re.compile(r'/(\w+_)?(mAP|mAP_50|mAP_75|AP\d\d)$')
@@ -23,8 +24,8 @@ def read_training_log(folder: Path) -> tuple[list[dict], list[dict]]:
         metrics with a ``/`` in their names), each by ascending ``step``. Empty where there is none.
     """
     training, validation = [], []
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        rows = list(_rows(file))
+    for file in sorted(folder.glob(SCALARS)):
+        rows = list(read_scalars(file))
         new = [row for row in rows if 'iter' in row or 'lr' in row]
         tests = [row for row in rows if any('/' in key for key in row) and row not in new]
         if new:
@@ -36,16 +37,6 @@ def read_training_log(folder: Path) -> tuple[list[dict], list[dict]]:
         training += new
         validation += tests
     return training, validation
-
-
-def _rows(file: Path):
-    for line in file.read_text(encoding='utf-8').splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # a run that was killed leaves its last line half written
-        if isinstance(row, dict) and 'step' in row:
-            yield row
 
 
 def series(rows: list[dict], keys: list[str]) -> dict[str, tuple[list, list]]:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from mmengine.utils import track_iter_progress
 from PIL import Image, UnidentifiedImageError
 
+from ..annotation_files import read_coco
 from .files import read_text, write_all
 
 SPLITS = ('train', 'valid')
@@ -359,17 +360,7 @@ def _problem(fields: list[str], num_classes: int) -> tuple[str, str] | None:
 
 def _read_coco(path: Path, root: Path, report: Report) -> tuple[list[str], dict]:
     """Class names; for each image name its path and label lines."""
-    if not path.is_file():
-        raise FileNotFoundError(f'{path}: there is no such annotation file')
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: no JSON ({error})') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{path}: a COCO file is an object, this is a {type(content).__name__}')
-    for key in ('images', 'annotations', 'categories'):
-        if not isinstance(content.get(key), list):
-            raise ValueError(f'{path}: {key} is missing, or no list')
+    content = read_coco(path, ['images', 'annotations', 'categories'])
     categories = sorted(
         content['categories'], key=lambda one: _get(one, 'id', path, 'category', int)
     )

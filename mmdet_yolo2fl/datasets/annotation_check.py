@@ -4,7 +4,6 @@ MMDetection takes both on trust: of a missing key it names the key but not the f
 file it does not name at all, and what does not fit the classes of the config it drops silently.
 """
 
-import json
 import math
 import os
 import xml.etree.ElementTree as ElementTree
@@ -19,6 +18,7 @@ from mmengine.fileio import list_from_file
 from mmengine.registry import DefaultScope
 
 from ..anchor_clusters import leaf_datasets
+from ..annotation_files import read_coco, read_xml
 
 NO_AREA = 'boxes without area'
 OUTSIDE = 'boxes outside their image'
@@ -60,10 +60,7 @@ def check_annotations(dataset: Mapping, images: bool = True) -> Counter:
 
 def _check_coco(data: CocoDataset, skipped: Counter, images: bool) -> None:
     path = Path(data.ann_file)
-    content = _read_json(path)
-    for key, is_needed in (('images', True), ('categories', True), ('annotations', False)):
-        if not isinstance(content.get(key, None if is_needed else []), list):
-            raise ValueError(f'{path}: {key} is missing, or no list')
+    content = read_coco(path, ['images', 'categories'], ['annotations'])
     if not content['images']:
         raise ValueError(f'{path}: lists no image')
     _check_classes(data, content['categories'], path)
@@ -143,7 +140,7 @@ def _check_voc(data: XMLDataset, skipped: Counter, images: bool) -> None:
         path = Path(data.sub_data_root, data.ann_subdir, f'{name}.xml')
         if images:
             _check_image(image, f'{data.ann_file}: {name!r}')
-        root = _read_xml(path)
+        root = read_xml(path)
         size = root.find('size')
         sides = None
         if size is not None:  # else MMDetection looks at the image
@@ -166,31 +163,6 @@ def _check_voc(data: XMLDataset, skipped: Counter, images: bool) -> None:
 
 # By the method that reads the files, which subclasses with files of another kind replace.
 CHECKS = {CocoDataset.load_data_list: _check_coco, XMLDataset.load_data_list: _check_voc}
-
-
-def _read_json(path: Path) -> dict:
-    if not path.is_file():
-        raise FileNotFoundError(f'{path}: there is no such annotation file')
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path}: no JSON ({error})') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{path}: a COCO file is an object, this is a {type(content).__name__}')
-    return content
-
-
-def _read_xml(path: Path) -> ElementTree.Element:
-    if not path.is_file():
-        raise FileNotFoundError(f'{path}: there is no such annotation file')
-    data = path.read_bytes()
-    # Annotations need none, and nested ones can grow without a limit.
-    if b'<!ENTITY' in data:
-        raise ValueError(f'{path}: defines entities, which annotations do not need: not read')
-    try:
-        return ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise ValueError(f'{path}: no XML ({error})') from error
 
 
 def _check_image(path: Path, where: str) -> None:

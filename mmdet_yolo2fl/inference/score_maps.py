@@ -7,7 +7,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..models.dense_heads.yolov2_head import YOLOV2Head
+from ..models.dense_heads.yolov2_head import YOLOV2Head, _pad
 
 
 class ScoreMaps(NamedTuple):
@@ -42,18 +42,17 @@ def score_maps(
     pred, priors, (height, width) = head._flatten(pred_map, [meta])
     logits = pred[..., 5:] if head.joint else pred[..., 4:5]
     scores = logits.sigmoid()
-    boxes = pred.new_zeros(0, 4) if truths is None else truths.bboxes
-    labels = torch.zeros(0, dtype=torch.int64) if truths is None else truths.labels
-    padded = torch.cat([boxes.to(pred), pred.new_zeros(1, 4)])[None]
-    mask = torch.arange(len(boxes) + 1, device=pred.device)[None] < len(boxes)
-    labels = torch.cat([labels.to(pred.device), labels.new_zeros(1).to(pred.device)])
+    boxes = pred.new_zeros(0, 4) if truths is None else truths.bboxes.to(pred)
+    labels = boxes.new_zeros(0) if truths is None else truths.labels.to(boxes.device)
+    (padded, mask), (labels, _) = _pad([boxes]), _pad([labels])
     anchors = priors[: head.num_anchors, 2:] - priors[: head.num_anchors, :2]
     assigned = head.assigner.assign(
         head._decode(pred, priors), anchors, (height, width), head.stride, padded, mask
     )
     target = assigned.positive[..., None]
     if head.joint:
-        owner = labels[assigned.truth % len(labels)]
+        # A truth of several anchors is there as often.
+        owner = labels[0, assigned.truth % labels.shape[1]]
         target = target & (owner[..., None] == torch.arange(head.num_classes).to(owner))
     pt = torch.where(target, scores, 1 - scores).amin(-1)
     ignored = ~(assigned.positive | assigned.negative)

@@ -115,7 +115,11 @@ def test_damaged_files(voc, data_root, tmp_path, tool, refused):
     out = tmp_path / 'mine.py'
     (voc / 'Annotations/2.xml').write_text('<annotation>')
     assert '2.xml: no XML' in refused(tool('new_config'), out, '--voc', voc)
+    (voc / 'Annotations/2.xml').write_text('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>')
+    assert '2.xml: defines entities' in refused(tool('new_config'), out, '--voc', voc)
     (data_root / 'train.json').write_text('[]')
     files = data_root / 'train.json', data_root / 'valid.json'
-    assert 'train.json: no COCO file of boxes' in refused(tool('new_config'), out, '--coco', *files)
+    assert 'train.json: a COCO file is an object' in refused(
+        tool('new_config'), out, '--coco', *files
+    )
     assert not out.exists()

@@ -19,6 +19,11 @@ from mmdet_yolo2fl.inference.web_page import (  # noqa: E402
 )
 
 
+@pytest.fixture(autouse=True)
+def _settings_end_here(monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+
+
 @pytest.fixture
 def detector(squares):
     return Detector(load_inferencer(Config.fromfile(squares[0]), squares[1], 'cpu'))
