@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .study_tables import markdown, read_csv, read_curves, summarize, write_text
+from .study_tables import headline, markdown, read_csv, read_curves, summarize, write_text
 
 
 def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[str]):
@@ -57,7 +57,7 @@ def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[
                 epochs, values = zip(*points)
                 label = name if number == 0 else None
                 axes[-1].plot(epochs, 100 * np.array(values), color=color, alpha=0.6, label=label)
-        axes[-1].set(title='AP50 during training', xlabel='epoch')
+        axes[-1].set(title=f'{metrics[0]} during training', xlabel='epoch')
         axes[-1].grid(alpha=0.3)
         if len(names) <= 12:
             axes[-1].legend(fontsize=7)
@@ -74,7 +74,7 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
         table (Path): Of ``study.write_csv``; ``<name>_curves.csv`` may lie beside it.
         baseline (str | None): A row.
         metrics (list[str], optional): Columns; the first two are drawn. Defaults to AP50, AP,
-            and AP50 of every class if they are few.
+            and AP50 of every class if they are few; of another metric to its first two.
 
     Returns:
         str: The table as Markdown.
@@ -89,7 +89,7 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
         baseline = None
     if metrics is None:
         by_class = sorted(name for name in known if name.startswith('AP50 '))
-        metrics = ['AP50', 'AP', *(by_class if len(by_class) <= MAX_CLASSES else ())]
+        metrics = [*headline(known), *(by_class if len(by_class) <= MAX_CLASSES else ())]
     if not known.intersection(metrics):
         raise ValueError(f'{table} has none of {metrics}; it has {sorted(known)}')
     metrics = [metric for metric in metrics if metric in known]

@@ -19,6 +19,28 @@ def write_text(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
+# AP50 and AP: of a study's own evaluation by class, of CocoMetric, of VOCMetric.
+HEADLINES = (
+    ('AP50', 'AP'),
+    ('coco/bbox_mAP_50', 'coco/bbox_mAP'),
+    ('pascal_voc/AP50', 'pascal_voc/mAP'),
+)
+
+
+def headline(known: set[str], logged: bool = False) -> list[str]:
+    """The names under which AP50 and AP are found; of another metric the first two names.
+
+    Args:
+        known (set[str]): Names of metrics.
+        logged (bool): Only those of MMEngine's log, which have a slash. Defaults to False.
+    """
+    known = {name for name in known if '/' in name or not logged}
+    for names in HEADLINES:
+        if names[0] in known:
+            return [name for name in names if name in known]
+    return sorted(known)[:2]
+
+
 def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> list[dict]:
     """Mean and spread of every row, and its paired difference to the baseline.
 
@@ -120,8 +142,17 @@ def write_csv(file: Path, results: list[dict]) -> None:
     write_text(file, stream.getvalue())
 
 
-def write_curves(file: Path, results: list[dict], metric: str) -> None:
-    """One line for each evaluation: row, seed, epoch, and the metric of MMEngine's log."""
+def write_curves(file: Path, results: list[dict], metric: str | None = None) -> None:
+    """One line for each evaluation: row, seed, epoch, and the metric of MMEngine's log.
+
+    Args:
+        file (Path): The file.
+        results (list[dict]): Of ``study.train``.
+        metric (str, optional): Defaults to AP50, by the name that it has (:data:`HEADLINES`).
+    """
+    if metric is None:
+        known = {name for result in results for point in result['curve'] for name in point}
+        metric = (headline(known, logged=True) or ['none'])[0]
     lines = [f'row,seed,epoch,{metric}']
     for result in results:
         for point in result['curve']:
@@ -170,13 +201,14 @@ def read_curves(
     return curves
 
 
-def results_by_hash(folder: Path, metric: str) -> dict[str, dict]:
+def results_by_hash(folder: Path, metric: str | None = None) -> dict[str, dict]:
     """The results of every table in a folder, with their curves, by the hash of their config.
 
     Args:
         folder (Path): With what :func:`write_csv` and :func:`write_curves` wrote; the latter as
             ``<name>_curves.csv``.
-        metric (str): Of the curves; those of another one are left out.
+        metric (str, optional): Of the curves; those of another one are left out. Defaults to
+            whichever a table has.
 
     Raises:
         ValueError: If a table is broken.
@@ -187,9 +219,10 @@ def results_by_hash(folder: Path, metric: str) -> dict[str, dict]:
         if table.stem.endswith('_curves') or not curves.is_file():
             continue
         points = read_curves(curves, metric)
+        name = curves.read_text('utf-8').partition('\n')[0].rpartition(',')[2]
         for result in read_csv(table):
             curve = points.get(result['row'], {}).get(result['seed'], [])
-            result['curve'] = [{'epoch': epoch, metric: value} for epoch, value in curve]
+            result['curve'] = [{'epoch': epoch, name: value} for epoch, value in curve]
             if result['config_hash']:
                 found[result['config_hash']] = result
     return found

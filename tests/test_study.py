@@ -8,8 +8,9 @@ from mmengine.config import Config
 from scipy import stats
 
 from mmdet_yolo2fl.study import learning_curve, load_study, with_epochs
-from mmdet_yolo2fl.study_figure import draw
+from mmdet_yolo2fl.study_figure import draw, write_report
 from mmdet_yolo2fl.study_tables import (
+    headline,
     markdown,
     read_csv,
     read_curves,
@@ -148,6 +149,30 @@ def test_tables_survive_and_are_drawn(tmp_path):
     (tmp_path / 't.csv').write_text('row,seed,minutes,images,parameters\nx,one,1,1,1\n')
     with pytest.raises(ValueError, match='t.csv, line 2'):
         read_csv(tmp_path / 't.csv')
+
+
+@pytest.mark.parametrize(
+    'known, expected',
+    [
+        (('AP', 'AP50', 'AP50 car', 'coco/bbox_mAP_50'), ['AP50', 'AP']),
+        (('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP_75'), None),
+        (('pascal_voc/AP50', 'pascal_voc/mAP'), None),
+        (('z/recall', 'a/precision', 'b/f1'), ['a/precision', 'b/f1']),
+    ],
+)
+def test_a_metric_without_ap50(tmp_path, known, expected):
+    """Tables, curves and picture have its main figures without being told their names."""
+    expected = expected or list(known[1::-1] if known[0].startswith('coco') else known[:2])
+    values = dict.fromkeys(known, 0.5)
+    logged = {name: 0.25 for name in known if '/' in name}
+    one = result('plain', 0, 0.5) | dict(metrics=values, curve=[dict(epoch=1, **logged)])
+    assert headline(set(known)) == expected
+    write_csv(tmp_path / 't.csv', [one])
+    write_curves(tmp_path / 't_curves.csv', [one])
+    text = write_report(tmp_path / 't.csv', None)
+    assert f'| seeds | {" | ".join(expected)} |' in text
+    found = results_by_hash(tmp_path)['plain 0']['curve']
+    assert found == [{'epoch': 1, headline(set(known), logged=True)[0]: 0.25}]
 
 
 def test_schedule_moves_with_the_epochs():

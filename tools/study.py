@@ -27,7 +27,7 @@ import torch
 from mmdet_yolo2fl.command_line import add_config_options
 from mmdet_yolo2fl.study import load_study, train
 from mmdet_yolo2fl.study_figure import write_report
-from mmdet_yolo2fl.study_tables import read_csv, results_by_hash, write_csv, write_curves
+from mmdet_yolo2fl.study_tables import headline, read_csv, results_by_hash, write_csv, write_curves
 
 # Says that the standard input is a pipe, which the study holds open as long as it lives.
 PIPE = 'MMDET_YOLO2FL_STUDY_PIPE'
@@ -50,9 +50,10 @@ def parse_args(args=None):
     parser.add_argument(
         '--metrics',
         nargs='+',
-        help="columns of the report, such as 'AP50 Platelets' (default: AP50, AP, AP50 by class)",
+        help="columns of the report, such as 'AP50 Platelets' (default: AP50, AP, AP50 by class; "
+        'the first two, if the metric is neither COCO nor VOC)',
     )
-    parser.add_argument('--curve', default='coco/bbox_mAP_50', help='metric of the curves')
+    parser.add_argument('--curve', help='metric of the curves (default: AP50)')
     parser.add_argument('--report', action='store_true', help='train nothing')
     add_config_options(parser)
     parser.add_argument('--worker', nargs=2, metavar=('ROW', 'SEED'), help=argparse.SUPPRESS)
@@ -140,12 +141,10 @@ def run_all(args, runs):
                     outcome = f'FAILED, see {run.folder / "log.txt"}'
                 else:
                     metrics = run.result['metrics']
-                    shown = {
-                        key: metrics[key]
-                        for key in args.metrics or ('AP50', 'AP')
-                        if key in metrics
-                    }
-                    outcome = ', '.join(f'{key} {value:.3f}' for key, value in shown.items())
+                    shown = args.metrics or headline(metrics)
+                    outcome = ', '.join(
+                        f'{key} {metrics[key]:.3f}' for key in shown if key in metrics
+                    )
                 print(f'[{number}/{len(runs)}, {left:.0f} min left] {what}: {outcome}', flush=True)
                 report(args)
     return failed
