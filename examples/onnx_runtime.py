@@ -14,9 +14,12 @@ import onnxruntime
 
 model, description, photo, drawn = sys.argv[1:]
 about, image = json.loads(Path(description).read_text('utf-8')), cv2.imread(photo)
-if about['input']['resize'] != 'stretch' or about['input']['channels'] != 'RGB':
-    sys.exit('written for colour images that are stretched')
-pixels = cv2.resize(image, about['input']['size'])[..., ::-1].astype(np.float32)
+if about['input']['resize'] != 'stretch':
+    sys.exit(f'written for images that are stretched, not: {about["input"]["resize"]}')
+pixels = cv2.resize(image, about['input']['size'])
+grey = np.floor(pixels @ (0.114, 0.587, 0.299))  # cv2.cvtColor would round; MMCV rounds down
+channels = dict(RGB=pixels[..., ::-1], BGR=pixels, grey=grey)
+pixels = np.atleast_3d(channels[about['input']['channels']]).astype(np.float32)
 pixels = (pixels - about['input']['mean']) / about['input']['std']
 session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
 inputs = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)

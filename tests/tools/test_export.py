@@ -94,26 +94,64 @@ def test_every_format(exported):
     np.testing.assert_allclose(scores, expected[1][0].T, atol=1e-5)
 
 
-@pytest.mark.parametrize('example', ['onnx_runtime', 'opencv_dnn'])
-def test_examples_find_the_same(example, exported, tmp_path):
-    """Each in a process of its own, which knows nothing of torch or of this package."""
-    out, _, config, checkpoint, data_root = exported
-    model = out / ('squares_nms.onnx' if example == 'onnx_runtime' else 'squares.onnx')
-    photo, drawn = data_root / '1.png', tmp_path / 'drawn.png'
+def run_example(example, folder, name, photo, drawn):
+    """Class, score and box of each line that it prints, the best first.
+
+    In a process of its own, which knows nothing of torch or of this package.
+    """
+    model = folder / (f'{name}_nms.onnx' if example == 'onnx_runtime' else f'{name}.onnx')
     script = ROOT / f'examples/{example}.py'
     hide = 'import runpy, sys; sys.modules.update(torch=None, mmdet=None, mmdet_yolo2fl=None); '
     hide += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, '-c', hide, script, model, out / 'squares.json', photo, drawn]
+    command = [sys.executable, '-c', hide, script, model, folder / f'{name}.json', photo, drawn]
     printed = subprocess.run(
         list(map(str, command)), check=True, capture_output=True, text=True
     ).stdout
     found = [line.split() for line in printed.splitlines()]
-    found = sorted(((name, *map(float, rest)) for name, *rest in found), key=lambda x: -x[1])
+    return sorted(((name, *map(float, rest)) for name, *rest in found), key=lambda x: -x[1])
+
+
+@pytest.fixture(scope='module')
+def grey(exported):
+    """As ``exported``, of one channel: the weights of the three added up."""
+    config, checkpoint, data_root = exported[2].with_name('grey.py'), *exported[3:]
+    config.write_text(
+        """
+_base_ = './squares.py'
+grey = dict(type='RandomGrayscale', prob=1.0, channel_weights=(0.114, 0.587, 0.299))
+pipeline = _base_.pipeline
+pipeline.insert(-1, grey)
+test_dataloader = dict(dataset=dict(pipeline=pipeline))
+model = dict(
+    data_preprocessor=dict(mean=[0.0], std=[255.0], bgr_to_rgb=False),
+    backbone=dict(in_channels=1))
+"""
+    )
+    weights = torch.load(checkpoint, weights_only=True)
+    first = next(name for name in weights if name.endswith('conv.weight'))
+    assert weights[first].shape[1] == 3
+    weights[first] = weights[first].sum(1, keepdim=True)
+    checkpoint = checkpoint.with_name('grey.pth')
+    torch.save(weights, checkpoint)
+    command = [sys.executable, ROOT / 'tools/export.py', config, checkpoint, '--formats']
+    command += ['onnx', 'onnx-nms', '--out', config.parent / 'exported', '--num-images', '3']
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return exported[0], run.stdout, config, checkpoint, data_root
+
+
+@pytest.mark.parametrize('name', ['squares', 'grey'])
+@pytest.mark.parametrize('example', ['onnx_runtime', 'opencv_dnn'])
+def test_examples_find_the_same(example, name, request, tmp_path):
+    made = request.getfixturevalue('exported' if name == 'squares' else name)
+    out, _, config, checkpoint, data_root = made
+    photo, drawn = data_root / '1.png', tmp_path / 'drawn.png'
+    found = run_example(example, out, name, photo, drawn)
     model = init_detector(str(config), str(checkpoint), device='cpu', palette='random')
     expected = inference_detector(model, str(photo)).pred_instances
     assert len(expected) == 5 <= len(found)  # max_per_img, which the examples leave to the user
-    for (name, score, *box), other in zip(found, expected):
-        assert name == ('red', 'blue')[int(other.labels)]
+    for (label, score, *box), other in zip(found, expected):
+        assert label == ('red', 'blue')[int(other.labels)]
         assert score == pytest.approx(float(other.scores), abs=2e-4)
         inside = np.clip(box, 0, [90, 60, 90, 60])  # MMDetection cuts boxes off at the borders
         assert inside == pytest.approx(other.bboxes[0].numpy(), abs=0.06)
