@@ -5,35 +5,31 @@ import ast
 import importlib.util
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
 from mmengine.config import Config
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted(ROOT.glob('docs/*.md'))]
+from tests.documentation import PAGES, ROOT, blocks, commands
+
 # Written by a run, or the user's own.
 OWN = ('configs/mine', 'configs/my', 'data/', 'tools/analysis_tools', '$MIM')
 
 
-def blocks(language):
+def python_blocks():
     for page in PAGES:
-        for number, text in enumerate(
-            re.findall(rf'```{language}\n(.*?)```', page.read_text(), re.S)
-        ):
+        for number, text in enumerate(blocks(page, 'python')):
             yield pytest.param(text, id=f'{page.name}-{number}')
 
 
-def commands():
+def all_commands():
     for page in PAGES:
-        text = page.read_text()
-        shown = re.findall(r'```bash\n(.*?)```', text, re.S)
+        shown = commands(page)
         # In a sentence a command may be broken, or be only a name.
-        inline = re.findall(r'`((?:python tools/|make |pip install )[^`]+)`', text)
+        inline = re.findall(r'`((?:python tools/|make |pip install )[^`]+)`', page.read_text())
         shown += [' '.join(c.split()) for c in inline if len(c.split()) > 2 or c[:4] == 'make']
-        for line in '\n'.join(shown).replace('\\\n', ' ').splitlines():
+        for line in shown:
             words = shlex.split(re.sub(r'\[(-[^\]]*)\]', r'\1', line), comments=True)
             while words and re.fullmatch(r'[A-Z_]+=.*', words[0]):
                 words.pop(0)  # variables of the shell
@@ -46,7 +42,7 @@ class ParsedError(Exception):
     pass
 
 
-@pytest.mark.parametrize('words', list(commands()))
+@pytest.mark.parametrize('words', list(all_commands()))
 def test_commands(words, monkeypatch):
     """The tools know the options; targets, extras, modules and files are there."""
     for word in words:
@@ -77,7 +73,7 @@ def test_commands(words, monkeypatch):
         assert end.type is ParsedError or end.value.code == 0  # --help
 
 
-@pytest.mark.parametrize('text', list(blocks('python')))
+@pytest.mark.parametrize('text', list(python_blocks()))
 def test_python(text, tmp_path):
     """Configs load; fragments are valid Python."""
     if '_base_' in text:
