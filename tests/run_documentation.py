@@ -2,12 +2,14 @@
 
 python -m tests.run_documentation
 python -m tests.run_documentation docs/deploy.md docs/darknet.md --keep work_dirs/documentation
+python -m tests.run_documentation --only quantize        the pages with it, up to that command
 
 Each page gets a copy of the project with photos, data sets and weights beside it
-(tests/documentation_files.py); its commands run there one after the other, in one shell. What is
-changed before, and what is left out and why, stands in REPLACED and LEFT_OUT: most
-trainings have one epoch. tests/test_docs.py tries the options of the commands as they are printed.
-About 25 minutes on two CPU cores; the outputs are in the folder of the copies.
+(tests/documentation_files.py); its commands run there one after the other, in one shell, with the
+Python and the installed package of this process. What is changed before, and what is left out and
+why, stands in REPLACED and LEFT_OUT: most trainings have one epoch. tests/test_docs.py tries the
+options of the commands as they are printed. About 25 minutes on two CPU cores; each page's output
+is in a log beside its copy.
 """
 
 import argparse
@@ -16,10 +18,13 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from .documentation import PAGES, ROOT, commands, commands_in_tables
@@ -57,19 +62,22 @@ REPLACED = [
         r'\g<0> --repeat 1 --images 2 --step-repeat 1 --step-images 1 --step-size 96',
     ),
     (r'tests/faults/long_run\.py.*', r'\g<0> --iterations 400'),
-    # It would wait for visitors: one comes, and then it is stopped.
+    # It would wait for visitors: one comes, then Ctrl-C, which jobs take with `set -m` only.
     (
         r'python tools/web_demo\.py.*',
-        r'\g<0> --port 7871 & until curl --silent --fail --output page.html 127.0.0.1:7871; '
-        r'do sleep 1; kill -0 $! || break; done; grep -qi gradio page.html && kill $!',
+        r'set -m; \g<0> --port $PORT & until curl --silent --fail --output page.html '
+        r'127.0.0.1:$PORT; do sleep 1; kill -0 $! || break; done; '
+        r'grep -qi gradio page.html && kill -INT $! && wait $!',
     ),
+    # What is needed is there already, or nothing would run: pip finds it, without the internet.
+    (r'^pip install -e \.', r'\g<0> --dry-run --no-index --no-deps --no-build-isolation'),
+    (r"^pip install ('mmdet_yolo2fl\[|imagecorruptions).*", r'\g<0> --dry-run --no-index'),
+    (r'pytest tests/fuzz tests/faults', r'\g<0> --collect-only --quiet'),
+    (r'tests\.faults\.kill_and_resume', r'\g<0> --jobs darknet2coco'),
 ]
 LEFT_OUT = {
     r'^make (env|test)': 'run by .ci/run',
-    r'^pip install': 'would change what is installed',
     r'predict\.py \S+ \S+ 0 --show': 'needs a camera and a screen',
-    r'pytest tests/fuzz tests/faults': 'a part of make test',
-    r'kill_and_resume': 'ten minutes by itself',
 }
 # What a page takes for granted.
 BEFORE = {
@@ -94,9 +102,14 @@ write_darknet19(Path('$OLDPWD', '$2', 'darknet19_448.conv.23'))"
 """
 
 
+def left_out(line: str) -> str | None:
+    """Why it is not run."""
+    return next((why for pattern, why in LEFT_OUT.items() if re.search(pattern, line)), None)
+
+
 def prepared(line: str) -> str | None:
     """As it is run, or None if it is left out."""
-    if any(re.search(pattern, line) for pattern in LEFT_OUT):
+    if left_out(line):
         return None
     for pattern, text in REPLACED:
         line = re.sub(pattern, text, line)
@@ -112,43 +125,65 @@ def lines_of(page: Path) -> list[str]:
     return shown
 
 
-def run_lines(lines: list[str], folder: Path, log: Path) -> list[tuple[int, int]]:
-    """Exit code and seconds of each, run one after the other in one shell."""
+def free_port() -> int:
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        return server.getsockname()[1]
+
+
+def run_lines(lines: list[str], folder: Path, log: Path) -> Iterator[tuple[int, int]]:
+    """Exit code and seconds of each, as they end, run one after the other in one shell."""
+    # The shell's own output is the exit codes; that of the commands goes the way of its errors.
     script = [
-        f'echo {shlex.quote("$ " + line)}; SECONDS=0\n{line}\necho $? $SECONDS >&3'
+        f'echo {shlex.quote("$ " + line)} >&2; SECONDS=0\n{{ {line}\n}} >&2\necho $? $SECONDS'
         for line in lines
     ]
-    results = folder / 'exit_codes'
     env = dict(
         os.environ,
         PATH=f'{folder / "bin"}{os.pathsep}{os.environ["PATH"]}',
         PYTHONPATH='',
+        PORT=str(free_port()),
         MMDET_YOLO2FL_DATA=str(folder / 'embedded'),
         CUDA_VISIBLE_DEVICES=os.environ.get('CUDA_VISIBLE_DEVICES', '-1'),
     )
-    with open(log, 'w') as output, open(results, 'w') as codes:
-        shell = ['bash', '-c', f'exec 3>&{codes.fileno()}\n' + '\n'.join(script)]
-        streams = dict(stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-        subprocess.run(shell, cwd=folder, env=env, pass_fds=[codes.fileno()], **streams)
-    found = [tuple(map(int, line.split())) for line in results.read_text().splitlines()]
-    return found + [(1, 0)] * (len(lines) - len(found))  # one has ended the shell
+    shell = ['bash', '-c', '\n'.join(script)]
+    with open(log, 'w') as output:
+        streams = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output)
+        with subprocess.Popen(shell, cwd=folder, env=env, text=True, **streams) as process:
+            count = 0
+            for count, text in enumerate(process.stdout, start=1):
+                code, seconds = text.split()
+                yield int(code), int(seconds)
+    yield from [(1, 0)] * (len(lines) - count)  # one has ended the shell
+
+
+def copy_project(folder: Path) -> None:
+    """What git knows or would add; all of it where there is no git."""
+    command = ['git', 'ls-files', '--cached', '--others', '--exclude-standard']
+    try:
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        own = shutil.ignore_patterns(
+            '.*', '__pycache__', 'data', 'work_dirs', folder.name, folder.parent.name
+        )
+        shutil.copytree(ROOT, folder, ignore=own, dirs_exist_ok=True)
+        return
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():  # else deleted since the last commit
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
 
 
 def make_template(folder: Path) -> None:
     """A copy of the project with files beside it, and the demo's checkpoint."""
     from .documentation_files import write_files
 
-    tracked = subprocess.run(
-        ['git', 'ls-files'], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    for name in tracked.stdout.splitlines():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
+    copy_project(folder)
     with open(folder / 'configs/_base_/datasets/tiny_traffic.py', 'a') as config:
         config.write(SMALL)
     (folder / 'bin').mkdir()
     for name, text in (
         ('python', f'#!/bin/sh\nexec {sys.executable} "$@"\n'),
+        ('pip', f'#!/bin/sh\nexec {sys.executable} -m pip "$@"\n'),
         ('wget', WGET.format(root=ROOT, python=sys.executable)),
     ):
         (folder / 'bin' / name).write_text(text)
@@ -160,35 +195,40 @@ def make_template(folder: Path) -> None:
         for split in ('train', 'valid')
     ]
     lines += ['cp data/darknet/obj.data obj.data']
-    codes = run_lines(lines, folder, folder.with_name('preparation.log'))
-    if any(code for code, _ in codes):
-        sys.exit(f'The preparation failed: {folder.with_name("preparation.log")}')
+    log = folder.with_name('preparation.log')
+    if any([code for code, _ in run_lines(lines, folder, log)]):
+        sys.exit(f'The preparation failed:\n{last_lines(log)}')
 
 
-def run_page(page: Path, folder: Path) -> bool:
-    """Run its commands, print a line for each; whether all of them ended well."""
+def last_lines(log: Path, number: int = 20) -> str:
+    """Of a log that may hold progress bars, which are a single long line."""
+    lines = log.read_text('utf-8', errors='replace').replace('\r', '\n').splitlines()[-number:]
+    return '\n'.join(f'         | {line[-200:]}' for line in lines)
+
+
+def run_page(page: Path, shown: list[str], folder: Path) -> list[str]:
+    """Run its commands, print a line for each; what became of each."""
     copy, log = folder / page.stem, folder / f'{page.stem}.log'
-    shown = lines_of(page)
-    if not shown:
-        return True
+    shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder / 'template', copy)
     before = BEFORE.get(page.name, [])
-    chosen = [(line, prepared(line)) for line in shown]
-    ready = before + [line for _, line in chosen if line]
-    codes = iter(run_lines(ready, copy, log))
-    good = all(next(codes)[0] == 0 for _ in before)
-    if not good:
-        print(f'FAILED   {page.name}: what comes before, see {log}', flush=True)
-    for line, ready in chosen:
-        code, seconds = next(codes) if ready else (None, 0)
-        reason = next((why for what, why in LEFT_OUT.items() if re.search(what, line)), '')
-        status = {None: 'left out', 0: 'ok'}.get(code, 'FAILED')
-        good &= not code
-        text = f'  ({reason})' if code is None else ''
-        print(f'{status:8} {seconds:4} s  {page.name}: {line}{text}', flush=True)
-    if not good:
-        print(f'         see {log}', flush=True)
-    return good
+    results = run_lines(before + [line for line in map(prepared, shown) if line], copy, log)
+    states = []
+    for line in before + shown:
+        reason = None if line in before else left_out(line)
+        code, seconds = (None, 0) if reason else next(results)
+        states.append('left out' if reason else 'FAILED' if code else 'ok')
+        reason = f'  ({reason})' if reason else ''
+        print(f'{states[-1]:8} {seconds:4} s  {page.name}: {line}{reason}', flush=True)
+        if code:
+            print(f'{last_lines(log)}\n         see {log}', flush=True)
+    return states
+
+
+def chosen_lines(page: Path, only: str) -> list[str]:
+    """Its lines up to the last one with the text: that one may need those before it."""
+    lines = lines_of(page)
+    return lines[: max((i + 1 for i, line in enumerate(lines) if only in line), default=0)]
 
 
 def main(args=None):
@@ -196,12 +236,22 @@ def main(args=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('pages', nargs='*', type=Path, help='default: all')
+    parser.add_argument('--only', default='', metavar='TEXT', help='pages up to a command with it')
     parser.add_argument('--keep', type=Path, help='folder of the copies (default: a temporary one)')
+    parser.add_argument('--list', action='store_true', help='print the commands as they are run')
     args = parser.parse_args(args)
     pages = [page.resolve() for page in args.pages] or PAGES
     for page in pages:
         if page not in PAGES:
             parser.error(f'{page}: no page of the documentation')
+    chosen = {page: lines for page in pages if (lines := chosen_lines(page, args.only))}
+    if not chosen:
+        parser.error(f'No command of these pages has {args.only!r}')
+    if args.list:
+        for page, lines in chosen.items():
+            for line in lines:
+                print(f'{page.name}: {prepared(line) or f"{line}  ({left_out(line)})"}')
+        return
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         parser.error(f"{missing} are not installed: pip install -e '.[dev,web]' imagecorruptions")
@@ -211,12 +261,11 @@ def main(args=None):
         shutil.rmtree(folder / 'template', ignore_errors=True)
         (folder / 'template').mkdir(parents=True)
         make_template(folder / 'template')
-        failed = []
-        for page in pages:
-            shutil.rmtree(folder / page.stem, ignore_errors=True)
-            if not run_page(page, folder):
-                failed.append(page.name)
-    print(f'{(time.monotonic() - start) / 60:.0f} minutes')
+        states = {page.name: run_page(page, lines, folder) for page, lines in chosen.items()}
+    counts = Counter(state for page in states.values() for state in page)
+    minutes = (time.monotonic() - start) / 60
+    print(', '.join(f'{n} {state}' for state, n in counts.items()), f'in {minutes:.0f} minutes')
+    failed = [name for name, page in states.items() if 'FAILED' in page]
     if failed:
         sys.exit(f'Commands of {failed} failed')
 

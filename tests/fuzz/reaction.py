@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 from hypothesis import HealthCheck, settings
 
-# Distinct inputs that were tried, by the kind of the input. The last test counts them.
+# Distinct inputs that a module has tried, by the kind of the input; conftest.py counts them.
 EXECUTED: dict[str, set[str]] = defaultdict(set)
 
 CLEAR = (

@@ -22,6 +22,7 @@ from mmdet_yolo2fl.export import (
     load_yolov2,
 )
 from mmdet_yolo2fl.export.check import onnx_runner, torch_runner
+from tests.documentation import blocks
 from tests.test_checkpoints import Hostile
 
 from .conftest import write_data, write_squares
@@ -156,6 +157,18 @@ def test_examples_find_the_same(example, name, request, tmp_path):
         inside = np.clip(box, 0, [90, 60, 90, 60])  # MMDetection cuts boxes off at the borders
         assert inside == pytest.approx(other.bboxes[0].numpy(), abs=0.06)
     assert cv2.imread(str(drawn)).shape == (60, 90, 3)
+
+
+def test_the_documented_lines_for_openvino(exported):
+    openvino = pytest.importorskip('openvino', reason="needs pip install 'mmdet_yolo2fl[openvino]'")
+    model = str(exported[0] / 'squares.onnx')
+    (text,) = [t for t in blocks(ROOT / 'docs/deploy.md', 'python') if 'openvino' in t]
+    assert text.count('exported/NAME_int8.onnx') == 1
+    images = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    found = dict(openvino=openvino, images=images)
+    exec(text.replace('exported/NAME_int8.onnx', model), found)
+    (expected,) = ort.InferenceSession(model).run(None, {'images': images})
+    np.testing.assert_allclose(found['raw'], expected, rtol=1e-3, atol=1e-3)
 
 
 def by_hand(raw, about):

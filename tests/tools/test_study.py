@@ -73,22 +73,34 @@ def test_trains_reports_and_does_not_repeat(tool, study, tmp_path, capsys):
     assert (out / 'focal/seed_0/result.json').stat().st_mtime_ns == stamp
 
 
+def finish(run, **metrics):
+    """As if it had been trained."""
+    run.folder.mkdir(parents=True)
+    about = dict(images=8, parameters=1, machine='', precision='float32', config_hash=run.hash)
+    curve = [{'epoch': 2, 'coco/bbox_mAP_50': 0.5}]
+    result = dict(row=run.row, seed=run.seed, metrics=metrics, curve=curve, minutes=1.0, **about)
+    (run.folder / 'result.json').write_text(json.dumps(result))
+
+
 def test_what_a_table_has_is_not_run_again(tool, study, tmp_path, capsys):
     main, out, tables = tool('study'), tmp_path / 'work_dirs/study/trial', tmp_path / 'tables'
-    main([study(), '--rows', 'focal', '--tables', str(tables)])
+    for run in load_study(study(), out).runs:
+        finish(run, AP50=0.5, AP=0.25)
+    main([study(), '--tables', str(tables), '--report'])
     before = (tables / 'trial.csv').read_text(), (tables / 'trial_curves.csv').read_text()
+    assert before[0].count('0.5000') == before[1].count('0.5000') == 2
     shutil.rmtree(out)
     (tables / 'trial.csv').rename(tables / 'other.csv')  # of whichever study
     (tables / 'trial_curves.csv').rename(tables / 'other_curves.csv')
     capsys.readouterr()
-    main([study(), '--rows', 'focal', '--tables', str(tables)])
-    assert '1 runs, 0 of them to train' in capsys.readouterr().out
+    main([study(), '--tables', str(tables)])
+    assert '2 runs, 0 of them to train' in capsys.readouterr().out
     after = (tables / 'trial.csv').read_text(), (tables / 'trial_curves.csv').read_text()
     assert after == before
     # Another config is another run.
     main([study(dict(images=12)), '--rows', 'focal', '--tables', str(tables)])
     printed = capsys.readouterr().out
-    assert '1 runs, 1 of them to train' in printed and '1 lines of other configs' in printed
+    assert '1 runs, 1 of them to train' in printed and '2 lines of other configs' in printed
 
 
 def test_a_killed_run_goes_on(study, tmp_path):
