@@ -1,7 +1,9 @@
-"""The files of which the documentation speaks, small: a user's photos, data sets and weights."""
+"""A copy of the project, and beside it what the documentation speaks of: photos, data, weights."""
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ import numpy as np
 from mmdet_yolo2fl.datasets import make_tiny_traffic
 
 from .darknet import networks
+from .documentation import ROOT
 
 VOC_CLASSES = ('person', 'car', 'dog', 'bus')
 BCCD_CLASSES = ('RBC', 'RBC', 'WBC', 'Platelets')
@@ -17,6 +20,55 @@ OBJECT = (
     '<object><name>{}</name><difficult>0</difficult><bndbox><xmin>{}</xmin>'
     '<ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>'
 )
+
+# The embedded scenes, cut down.
+SMALL = """
+train_dataloader['dataset'].update(num_images=16)
+val_dataloader['dataset'].update(num_images=8)
+"""
+# Stands for the one file that a page fetches: random numbers.
+WGET = """#!/bin/sh
+test "$1 $3" = "-P https://pjreddie.com/media/files/darknet19_448.conv.23" || exit 1
+cd {root} && {python} -c "
+from pathlib import Path
+from tests.documentation_files import write_darknet19
+write_darknet19(Path('$OLDPWD', '$2', 'darknet19_448.conv.23'))"
+"""
+
+
+def copy_project(folder: Path) -> None:
+    """What git knows or would add; all of it where there is no git."""
+    command = ['git', 'ls-files', '--cached', '--others', '--exclude-standard']
+    try:
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        own = shutil.ignore_patterns(
+            '.*', '__pycache__', 'data', 'work_dirs', folder.name, folder.parent.name
+        )
+        shutil.copytree(ROOT, folder, ignore=own, dirs_exist_ok=True)
+        return
+    for name in listed.stdout.splitlines():
+        file = ROOT / name
+        # Not if deleted since the last commit, or a copy from an earlier run.
+        if file.is_file() and folder.parent not in file.parents:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / name)
+
+
+def make_project(folder: Path) -> None:
+    """The copy with small embedded scenes, this Python in its `bin`, and the files."""
+    copy_project(folder)
+    with open(folder / 'configs/_base_/datasets/tiny_traffic.py', 'a') as config:
+        config.write(SMALL)
+    (folder / 'bin').mkdir()
+    for name, text in (
+        ('python', f'#!/bin/sh\nexec {sys.executable} "$@"\n'),
+        ('pip', f'#!/bin/sh\nexec {sys.executable} -m pip "$@"\n'),
+        ('wget', WGET.format(root=ROOT, python=sys.executable)),
+    ):
+        (folder / 'bin' / name).write_text(text)
+        (folder / 'bin' / name).chmod(0o755)
+    write_files(folder)
 
 
 def write_files(root: Path) -> None:

@@ -75,8 +75,10 @@ def opencv_boxes(region, sample, nms, score_thr):
     boxes /= boxes.new_tensor(sample.scale_factor).repeat(2)
     bounds = boxes.new_tensor(sample.ori_shape[:2]).flip(0).repeat(2)
     boxes = torch.minimum(boxes.clamp(min=0), bounds)
-    _, kept = batched_nms(boxes, scores, labels, nms)
-    return InstanceData(bboxes=boxes[kept], scores=scores[kept], labels=labels[kept])
+    if len(boxes):  # MMCV's suppression needs at least one
+        _, kept = batched_nms(boxes, scores, labels, nms)
+        boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+    return InstanceData(bboxes=boxes, scores=scores, labels=labels)
 
 
 @torch.no_grad()

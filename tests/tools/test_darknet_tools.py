@@ -73,6 +73,10 @@ def test_comparison_with_opencv(tmp_path, tool, data_root, capsys):
         if row[0].startswith('| coco'):
             assert abs(float(row[3].rstrip(' |'))) < 0.002
     assert cv2.imread(str(out / 'boxes.jpg')).shape == (3 * 60, 2 * 90, 3)
+    # Nothing above the threshold.
+    arguments = ['--out', str(out), '--images', '1', '--score-thr', '0.999']
+    tool('compare_opencv')([*files, *arguments, *options(data_root)])
+    assert '1 images; 0 scores that OpenCV kept.' in (out / 'parity.md').read_text()
 
 
 def test_usage_errors(tmp_path, tool, refused):
