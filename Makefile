@@ -23,10 +23,10 @@ env:
 demo: env
 	@$(VENV_PYTHON) tools/demo.py
 
-# File by file, since tests of a file share what is slow to make; the slowest folders first.
+# File by file: tests of a file share what is slow to make.
 test: env
-	@$(VENV_PYTHON) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder \
-		tests/tools tests/faults tests
+	@$(VENV_PYTHON) -m pytest -q -n auto --dist loadfile --ignore tests/fuzz
+	@$(VENV_PYTHON) -m pytest -q -n auto --dist loadfile tests/fuzz
 
 lint: env
 	@$(VENV_PYTHON) -m ruff check .

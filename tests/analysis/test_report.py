@@ -207,7 +207,7 @@ def test_in_a_browser(scenes, tmp_path):
         *(browser(), '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic'),
         *('--no-first-run', '--disable-background-networking', '--disable-component-update'),
         *('--disable-sync', '--hide-scrollbars', f'--user-data-dir={tmp_path / "profile"}'),
-        *('--enable-logging=stderr', '--virtual-time-budget=5000'),
+        *('--enable-logging=stderr', '--virtual-time-budget=30000'),
     ]
 
     def run(*options):

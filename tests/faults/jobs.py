@@ -13,7 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.logging import MMLogger
+from mmengine.visualization import Visualizer
 
 from mmdet_yolo2fl.checkpoints import verify_checkpoint
 from mmdet_yolo2fl.datasets import make_tiny_traffic
@@ -46,6 +48,8 @@ def start(job: Callable[[], None], log: Path) -> int:
             os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = open(1, 'w', buffering=1, closefd=False)  # noqa: SIM115
         MMLogger._instance_dict.clear()  # they write to the output of the parent
+        for kind in (Visualizer, DetLocalVisualizer):  # and these into the folder of a former test
+            kind._instance_dict.clear()
         job()
         code = 0
     except SystemExit as stop:
