@@ -1,5 +1,7 @@
 """What several test modules share."""
 
+import shutil
+
 import pytest
 import torch
 from mmdet.structures import DetDataSample
@@ -15,6 +17,24 @@ def _few_threads():
 def pytest_runtest_setup(item):
     if item.get_closest_marker('cuda') and not torch.cuda.is_available():
         pytest.skip('needs a CUDA device')
+
+
+@pytest.fixture
+def tab():
+    """An empty page of a headless browser, which has two minutes for whatever is asked of it."""
+    sync_api = pytest.importorskip('playwright.sync_api', reason='needs playwright')
+    chromium = next(filter(None, map(shutil.which, ('chromium', 'google-chrome', 'chrome'))), None)
+    if chromium is None:
+        pytest.skip('needs Chromium or Chrome')
+    arguments = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=arguments, timeout=120_000
+        )
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        yield page
+        browser.close()
 
 
 def instances(bboxes, labels=None):

@@ -1,6 +1,5 @@
 """The page: what it says of an image, its arguments, and in a browser."""
 
-import shutil
 import socket
 
 import cv2
@@ -84,47 +83,38 @@ def test_a_bad_checkpoint(squares, tool, refused, tmp_path):
     assert 'bad.pth' in refused(tool('web_demo'), squares[0], bad)
 
 
-def test_in_a_browser(squares, data_root, tmp_path):
-    sync_api = pytest.importorskip('playwright.sync_api', reason='needs playwright')
-    chromium = shutil.which('chromium') or shutil.which('google-chrome')
-    if chromium is None:
-        pytest.skip('needs Chromium or Chrome')
+def test_in_a_browser(squares, data_root, tab):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     cfg = Config.fromfile(squares[0])
     page = make_page(load_inferencer(cfg, squares[1], 'cpu'), known_images(cfg, 4))
     launch(page, '127.0.0.1', port, wait=False)
-    arguments = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
     requests = []
+    tab.set_viewport_size(dict(width=1200, height=1600))
+    tab.on('request', lambda request: requests.append(request.url))
     try:
-        with sync_api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-            tab = browser.new_page(viewport=dict(width=1200, height=1600))
-            tab.set_default_timeout(60_000)
-            tab.on('request', lambda request: requests.append(request.url))
-            tab.goto(f'http://127.0.0.1:{port}')
-            threshold = tab.get_by_label('number input for Threshold of the score')
-            threshold.fill('0')
-            tab.keyboard.press('Enter')
-            tab.set_input_files('#image input[type=file]', str(data_root / '1.png'))
-            tab.wait_for_selector('#drawn img')
-            tab.wait_for_selector('#maps img')
-            rows = "/red|blue/.test(document.querySelector('#table').innerText)"
-            tab.wait_for_function(rows)
-            first = tab.locator('#drawn img').get_attribute('src')
-            threshold.fill('1')
-            tab.keyboard.press('Enter')
-            tab.wait_for_function(
-                f"document.querySelector('#drawn img').getAttribute('src') != '{first}'"
-            )
-            tab.wait_for_function(f'!{rows}')
-            tab.get_by_label('Of the test set').click()
-            tab.get_by_role('option').nth(1).click()
-            tab.wait_for_function(
-                "[...document.querySelectorAll('#image img')].some(i => i.naturalWidth == 90)"
-            )
-            browser.close()
+        tab.goto(f'http://127.0.0.1:{port}')
+        threshold = tab.get_by_label('number input for Threshold of the score')
+        threshold.fill('0')
+        tab.keyboard.press('Enter')
+        tab.set_input_files('#image input[type=file]', str(data_root / '1.png'))
+        tab.wait_for_selector('#drawn img')
+        tab.wait_for_selector('#maps img')
+        rows = "/red|blue/.test(document.querySelector('#table').innerText)"
+        tab.wait_for_function(rows)
+        first = tab.locator('#drawn img').get_attribute('src')
+        threshold.fill('1')
+        tab.keyboard.press('Enter')
+        tab.wait_for_function(
+            f"document.querySelector('#drawn img').getAttribute('src') != '{first}'"
+        )
+        tab.wait_for_function(f'!{rows}')
+        tab.get_by_label('Of the test set').click()
+        tab.get_by_role('option').nth(1).click()
+        tab.wait_for_function(
+            "[...document.querySelectorAll('#image img')].some(i => i.naturalWidth == 90)"
+        )
     finally:
         page.close()
     assert all(url.startswith((f'http://127.0.0.1:{port}', 'data:', 'blob:')) for url in requests)
