@@ -11,6 +11,14 @@ A study is a Python file of MMEngine's kind:
     }
     budget = dict(images=12300)           # or dict(minutes=5); without it, the configs' own epochs
 
+A study of what happens at test time (NMS, other sizes, flips) trains nothing:
+
+    checkpoint = '../work_dirs/study/mine/focal/seed_{seed}/epoch_30.pth'   # beside the file
+    rows = {'plain': dict(), 'flips': dict(tta=True), 'soft NMS': dict(model=dict(test_cfg=...))}
+
+Each row then evaluates that checkpoint on the config's test set; `tta` is that of `tools/test.py`.
+A row may have a `checkpoint` of its own.
+
 Every run has a folder of its own, with its whole config; one that was interrupted goes on from
 its last checkpoint, one that is complete is not repeated. Nor is one that stands in a table with
 the same config: the tables can be kept where the folders are not.
@@ -35,20 +43,28 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from .average_precision import ap_by_class
-from .checkpoints import latest_whole_checkpoint, load_only_weights, verify_initial_checkpoints
+from .checkpoints import (
+    latest_whole_checkpoint,
+    load_only_weights,
+    verify_checkpoint,
+    verify_initial_checkpoints,
+)
 from .datasets.annotation_check import check_annotations
+from .detector import check_fit
 from .engine import work_dir_lock
 from .measure import machine
 from .scalars import logged_scalars
 from .study_tables import write_text
+from .test_time_augmentation import use_tta
 
 DETECTIONS = 'detections'
-KEYS = ('config', 'seeds')
+# Of a row, beside what it changes in the config.
+KEYS = ('config', 'seeds', 'checkpoint', 'tta')
 
 
 @dataclass
 class Run:
-    """One training.
+    """One training, or one evaluation.
 
     Attributes:
         row (str): What varies.
@@ -56,6 +72,9 @@ class Run:
         config (Config): Everything, before the budget.
         folder (Path): Its work directory.
         budget (dict): ``images`` or ``minutes``, or empty.
+        checkpoint (str): Relative to ``study_file``; it is evaluated, and nothing is trained.
+            Empty for a training.
+        study_file (Path): Where it stands.
     """
 
     row: str
@@ -63,6 +82,13 @@ class Run:
     config: Config
     folder: Path
     budget: dict
+    checkpoint: str
+    study_file: Path
+
+    @property
+    def checkpoint_file(self) -> Path | None:
+        """What is evaluated; None for a training."""
+        return self.study_file.parent / self.checkpoint if self.checkpoint else None
 
     @property
     def result(self) -> dict | None:
@@ -81,7 +107,8 @@ class Run:
         config.pop('work_dir')
         for evaluator in (config['val_evaluator'], config['test_evaluator']):
             evaluator.pop('outfile_prefix', None)
-        text = json.dumps([config, self.budget], sort_keys=True, default=str)
+        about = [config, self.budget, *([self.checkpoint] if self.checkpoint else [])]
+        text = json.dumps(about, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -117,7 +144,7 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
     rows = spec.get('rows')
     if not rows or not isinstance(rows, dict):
         raise ValueError(f'{file}: `rows` must be a dict of names and what each changes')
-    unknown = set(spec) - {'config', 'seeds', 'baseline', 'rows', 'budget'}
+    unknown = set(spec) - {'config', 'seeds', 'checkpoint', 'baseline', 'rows', 'budget'}
     if unknown:
         raise ValueError(f'{file}: unknown {sorted(unknown)}')
     baseline, budget = spec.get('baseline'), spec.get('budget') or {}
@@ -134,10 +161,17 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
         if not source.is_file():
             raise ValueError(f'{file}: the row {row!r} has no config file {source}')
         overrides = {key: value for key, value in changes.items() if key not in KEYS}
+        checkpoint = changes.get('checkpoint') or spec.get('checkpoint') or ''
+        if not checkpoint and 'tta' in changes:
+            raise ValueError(f'{file}: the row {row!r} has `tta`, but no `checkpoint` to evaluate')
         for number, seed in enumerate(changes.get('seeds') or spec.get('seeds') or [0]):
             folder = Path(out, _folder_name(row), f'seed_{seed}')
             config = _run_config(source, overrides, options, seed, folder)
-            numbered.append((number, position, Run(row, seed, config, folder, budget)))
+            if changes.get('tta'):
+                use_tta(config)
+            of_seed = checkpoint.replace('{seed}', str(seed))
+            run = Run(row, seed, config, folder, budget, of_seed, Path(file))
+            numbered.append((number, position, run))
     numbered.sort(key=lambda item: item[:2])
     return Study(Path(file).stem, baseline, [run for *_, run in numbered])
 
@@ -161,8 +195,8 @@ def _run_config(source, overrides, options, seed, folder) -> Config:
     return config
 
 
-def train(run: Run) -> dict:
-    """Train a run to its end and write ``result.json``; one process at a time.
+def carry_out(run: Run) -> dict:
+    """Train a run to its end, or evaluate its checkpoint, and write ``result.json``.
 
     Returns:
         dict: ``row``, ``seed``, ``metrics`` of the last evaluation, ``curve`` (epoch and metrics
@@ -170,10 +204,48 @@ def train(run: Run) -> dict:
         ``config_hash``.
 
     Raises:
-        BlockingIOError: If another process trains this run.
+        BlockingIOError: If another process has this run.
+        FileNotFoundError, ValueError: If the checkpoint is missing, unsafe, or another detector's.
     """
     with work_dir_lock(run.folder):
-        return _train(run)
+        load_only_weights()
+        result = _evaluate(run) if run.checkpoint else _train(run)
+        result['metrics'] |= _by_class(run.folder / DETECTIONS)
+        result |= dict(
+            row=run.row, seed=run.seed, machine=machine(get_device()), config_hash=run.hash
+        )
+        write_text(run.folder / 'result.json', json.dumps(result, indent=1))
+        return result
+
+
+def _by_class(prefix: Path) -> dict[str, float]:
+    """AP50 and AP, of all and of every class, of the detections that CocoMetric wrote, if any."""
+    if not Path(f'{prefix}.bbox.json').is_file():
+        return {}
+    metrics = {}
+    for name, (ap50, ap) in ap_by_class(prefix).items():
+        suffix = '' if name == 'all' else f' {name}'
+        metrics |= {f'AP50{suffix}': float(ap50), f'AP{suffix}': float(ap)}
+    return metrics
+
+
+def _evaluate(run: Run) -> dict:
+    config = copy.deepcopy(run.config)
+    config.resume = False
+    config.load_from = str(verify_checkpoint(run.checkpoint_file))
+    check_annotations(config.test_dataloader.dataset)
+    runner = Runner.from_cfg(config)
+    check_fit(runner.model, config.load_from)
+    start = time.monotonic()
+    metrics = runner.test()
+    return dict(
+        metrics=metrics,
+        curve=[],
+        minutes=(time.monotonic() - start) / 60,
+        images=len(runner.test_dataloader.dataset),
+        parameters=sum(weight.numel() for weight in runner.model.parameters()),
+        precision='float16' if (config.get('test_cfg') or {}).get('fp16') else 'float32',
+    )
 
 
 def _train(run: Run) -> dict:
@@ -185,7 +257,6 @@ def _train(run: Run) -> dict:
         (run.folder / 'minutes').unlink(missing_ok=True)
         write_text(stamp, run.hash)
     config = within_budget(copy.deepcopy(run.config), run.budget, run.folder)
-    load_only_weights()
     verify_initial_checkpoints(config.model)
     for loader in (config.train_dataloader, config.val_dataloader):
         check_annotations(loader.dataset)
@@ -206,25 +277,14 @@ def _train(run: Run) -> dict:
         metrics = {key: value for key, value in curve[-1].items() if key != 'epoch'}
     else:  # it was killed between the last evaluation and this point
         metrics = runner.val_loop.run()
-    prefix = run.folder / DETECTIONS
-    if Path(f'{prefix}.bbox.json').is_file():
-        for name, (ap50, ap) in ap_by_class(prefix).items():
-            suffix = '' if name == 'all' else f' {name}'
-            metrics |= {f'AP50{suffix}': float(ap50), f'AP{suffix}': float(ap)}
-    result = dict(
-        row=run.row,
-        seed=run.seed,
+    return dict(
         metrics=metrics,
         curve=curve,
         minutes=minutes,
         images=runner.max_epochs * len(runner.train_dataloader.dataset),
         parameters=sum(weight.numel() for weight in runner.model.parameters()),
-        machine=machine(get_device()),
         precision=precision(runner.optim_wrapper),
-        config_hash=run.hash,
     )
-    write_text(run.folder / 'result.json', json.dumps(result, indent=1))
-    return result
 
 
 def precision(wrapper: OptimWrapper) -> str:

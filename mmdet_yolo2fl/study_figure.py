@@ -11,7 +11,7 @@ def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[
     """Means with their standard deviation and the single seeds; and the learning curves.
 
     Args:
-        results (list[dict]): Of ``study.train`` or ``study.read_csv``.
+        results (list[dict]): Of ``study.carry_out`` or ``study.read_csv``.
         curves (dict): Of :func:`read_curves`.
         baseline (str | None): A row, drawn as a line.
         metrics (list[str]): Up to three to show side by side.

@@ -45,7 +45,7 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
     """Mean and spread of every row, and its paired difference to the baseline.
 
     Args:
-        results (list[dict]): Of :func:`train`.
+        results (list[dict]): Of ``study.carry_out``.
         baseline (str | None): A row.
         metrics (list[str]): Names of metrics, in 0..1.
 
@@ -92,10 +92,11 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
 
 
 def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) -> str:
-    """The table of :func:`summarize`: the mean and the standard deviation, in points of AP."""
+    """The table of :func:`summarize`, in points of AP: means with their standard deviations, and
+    the differences of the first two metrics."""
     head = ['', 'seeds', *metrics]
-    if baseline:
-        head.append(f'{metrics[0]} against {baseline}, 95 % interval')
+    compared = metrics[:2] if baseline else []
+    head += [f'{metric} against {baseline}, 95 % interval' for metric in compared]
     lines = ['| ' + ' | '.join([*head, 'minutes']) + ' |', '|---' * (len(head) + 1) + '|']
     for summary in summaries:
         cells = [summary['row'], str(summary['seeds'])]
@@ -103,9 +104,8 @@ def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) ->
             numbers = summary[metric]
             spread = '' if numbers['std'] is None else f' ± {100 * numbers["std"]:.1f}'
             cells.append(f'{100 * numbers["mean"]:.1f}{spread}')
-        if baseline:
-            numbers = summary[metrics[0]]
-            text = ''
+        for metric in compared:
+            numbers, text = summary[metric], ''
             if numbers['difference'] is not None:
                 text = f'{100 * numbers["difference"]:+.1f}'
             if numbers['low'] is not None:
@@ -147,7 +147,7 @@ def write_curves(file: Path, results: list[dict], metric: str | None = None) -> 
 
     Args:
         file (Path): The file.
-        results (list[dict]): Of ``study.train``.
+        results (list[dict]): Of ``study.carry_out``.
         metric (str, optional): Defaults to AP50, by the name that it has (:data:`HEADLINES`).
     """
     if metric is None:

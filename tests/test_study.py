@@ -79,6 +79,25 @@ def test_seeds_of_a_row_differ_in_the_seed_alone(tmp_path):
     assert first['model']['bbox_head']['loss_obj'] == dict(type='MSELoss', loss_weight=0.5)
 
 
+def test_a_checkpoint_of_each_seed(tmp_path):
+    rows = dict(plain=dict(), views=dict(tta=True), other=dict(checkpoint='b.pth'))
+    file = write_study(tmp_path, rows=rows, checkpoint='runs/{seed}/a.pth')
+    runs = load_study(file, tmp_path / 'out').runs
+    assert [str(run.checkpoint_file.relative_to(tmp_path)) for run in runs] == [
+        *('runs/0/a.pth', 'runs/0/a.pth', 'b.pth'),
+        *('runs/1/a.pth', 'runs/1/a.pth', 'b.pth'),
+    ]
+    assert [run.config.model.type for run in runs[:3]] == [
+        *('SingleStageDetector', 'DetTTAModel', 'SingleStageDetector'),
+    ]
+    assert len({run.hash for run in runs}) == 6
+    # Only that of the test is wrapped; and the same study elsewhere has the same hashes.
+    assert runs[1].config.val_dataloader == runs[0].config.val_dataloader
+    (tmp_path / 'elsewhere').mkdir()
+    moved = write_study(tmp_path / 'elsewhere', rows=rows, checkpoint='runs/{seed}/a.pth')
+    assert [run.hash for run in load_study(moved, tmp_path).runs] == [run.hash for run in runs]
+
+
 def test_a_result_counts_for_its_own_config_only(tmp_path):
     run = load_study(write_study(tmp_path), tmp_path / 'out').runs[0]
     assert run.result is None
@@ -98,6 +117,7 @@ def test_a_result_counts_for_its_own_config_only(tmp_path):
         (dict(repeats=3), "unknown.*'repeats'"),
         (dict(config='nowhere.py'), "row 'plain' has no config file.*nowhere.py"),
         (dict(config=None), "neither the study nor the row 'plain'"),
+        (dict(rows=dict(plain=dict(tta=True))), "row 'plain' has `tta`, but no `checkpoint`"),
     ],
 )
 def test_bad_studies(tmp_path, changes, message):
@@ -123,8 +143,8 @@ def test_mean_spread_and_paired_interval():
     assert other['AP50']['std'] is None and other['AP50']['low'] is None
     assert other['AP50']['difference'] == pytest.approx(-0.1)
     text = markdown([plain, focal, other], 'plain', ['AP50', 'AP'])
-    assert '| plain | 3 | 53.0 ± 3.0 | 10.0 ± 0.0 |  | 2.0 |' in text
-    assert '| other | 1 | 40.0 | 10.0 | -10.0 | 2.0 |' in text
+    assert '| plain | 3 | 53.0 ± 3.0 | 10.0 ± 0.0 |  |  | 2.0 |' in text
+    assert '| other | 1 | 40.0 | 10.0 | -10.0 | +0.0 | 2.0 |' in text
 
 
 def test_tables_survive_and_are_drawn(tmp_path):

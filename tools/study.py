@@ -8,8 +8,9 @@ A study file says what to compare: see mmdet_yolo2fl/study.py and the files in s
 has a folder of its own under work_dirs/study/<name>; started again, the study goes on where it
 stopped. After every run the tables are written anew: <name>.csv (a line for each run),
 <name>_curves.csv, <name>.md (mean, standard deviation, paired difference to the baseline with its
-interval) and <name>.png. What stands in a table of --tables with the same config is not run again,
-even where its folder is gone.
+interval) and <name>.png. A study may name checkpoints, and is then one of NMS, sizes and flips at
+test time: it trains nothing. What stands in a table of --tables with the same config is not run
+again, even where its folder is gone.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from queue import Queue
 import torch
 
 from mmdet_yolo2fl.command_line import add_config_options
-from mmdet_yolo2fl.study import load_study, train
+from mmdet_yolo2fl.study import carry_out, load_study
 from mmdet_yolo2fl.study_figure import write_report
 from mmdet_yolo2fl.study_tables import headline, read_csv, results_by_hash, write_csv, write_curves
 
@@ -173,7 +174,7 @@ def main(args=None):
         end_with_parent()
         row, seed = args.worker
         (run,) = (r for r in args.loaded.runs if (r.row, str(r.seed)) == (row, seed))
-        train(run)
+        carry_out(run)
         return
     args.raw_options = []
     if args.cfg_options:
@@ -185,7 +186,13 @@ def main(args=None):
         if (not args.rows or run.row in args.rows) and (not args.seeds or run.seed in args.seeds)
     ]
     missing = [] if args.report else [run for run in chosen if not result_of(args, run)]
-    print(f'{len(chosen)} runs, {len(missing)} of them to train, {args.jobs} at once', flush=True)
+    for run in missing:
+        if run.checkpoint and not run.checkpoint_file.is_file():
+            sys.exit(
+                f'{args.study}, {run.row}, seed {run.seed}: there is no checkpoint '
+                f'{run.checkpoint_file}; train it first'
+            )
+    print(f'{len(chosen)} runs, {len(missing)} of them to do, {args.jobs} at once', flush=True)
     hashes = {run.hash for run in args.loaded.runs}
     table = args.tables / f'{args.loaded.name}.csv'
     lost = [r for r in read_csv(table) if r['config_hash'] not in hashes] if table.is_file() else []

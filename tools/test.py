@@ -15,26 +15,19 @@ except ImportError as error:
     sys.exit(str(error))
 
 import argparse
-from copy import deepcopy
 from pathlib import Path
 
 import torch.distributed
 from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
-from mmengine.config import ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
 from mmdet_yolo2fl.detector import check_fit
-
-TTA_MODEL = dict(
-    type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
-)
-TTA_META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
-TTA_META_KEYS += ('flip', 'flip_direction')
+from mmdet_yolo2fl.test_time_augmentation import use_tta
 
 
 def make_parser():
@@ -56,21 +49,6 @@ def make_parser():
         help="test-time augmentation: the config's tta_model and tta_pipeline, or flips",
     )
     return parser
-
-
-def use_tta(cfg):
-    """Wrap the model and the pipeline as ``tta_model`` and ``tta_pipeline`` say, or by flips."""
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    # The merged sample keeps the truths of the first view, so the first is the plain image.
-    flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
-    pack = deepcopy(dataset.pipeline[-1])
-    # Where the truths travel with the samples, as in TinyTrafficDataset, they must go on doing so.
-    pack.meta_keys = tuple(dict.fromkeys((*pack.get('meta_keys', ()), *TTA_META_KEYS)))
-    default = [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
-    dataset.pipeline = cfg.get('tta_pipeline', default)
-    cfg.model = ConfigDict(**cfg.get('tta_model', TTA_MODEL), module=cfg.model)
 
 
 def main(args=None):

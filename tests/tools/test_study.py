@@ -59,7 +59,7 @@ def test_trains_reports_and_does_not_repeat(tool, study, tmp_path, capsys):
     main, out = tool('study'), tmp_path / 'work_dirs/study/trial'
     main([study(), '--jobs', '2'])
     printed = capsys.readouterr().out
-    assert '2 runs, 2 of them to train, 2 at once' in printed
+    assert '2 runs, 2 of them to do, 2 at once' in printed
     rows = list(csv.DictReader((out / 'trial.csv').open()))
     assert [row['row'] for row in rows] == ['plain', 'focal']
     assert all(row['images'] == '8' and 0 <= float(row['AP50 car']) <= 1 for row in rows)
@@ -69,7 +69,7 @@ def test_trains_reports_and_does_not_repeat(tool, study, tmp_path, capsys):
     assert [point['epoch'] for point in result['curve']] == [1, 2]
     stamp = (out / 'focal/seed_0/result.json').stat().st_mtime_ns
     main([study()])
-    assert '2 runs, 0 of them to train' in capsys.readouterr().out
+    assert '2 runs, 0 of them to do' in capsys.readouterr().out
     assert (out / 'focal/seed_0/result.json').stat().st_mtime_ns == stamp
 
 
@@ -94,13 +94,13 @@ def test_what_a_table_has_is_not_run_again(tool, study, tmp_path, capsys):
     (tables / 'trial_curves.csv').rename(tables / 'other_curves.csv')
     capsys.readouterr()
     main([study(), '--tables', str(tables)])
-    assert '2 runs, 0 of them to train' in capsys.readouterr().out
+    assert '2 runs, 0 of them to do' in capsys.readouterr().out
     after = (tables / 'trial.csv').read_text(), (tables / 'trial_curves.csv').read_text()
     assert after == before
     # Another config is another run.
     main([study(dict(images=12)), '--rows', 'focal', '--tables', str(tables)])
     printed = capsys.readouterr().out
-    assert '1 runs, 1 of them to train' in printed and '2 lines of other configs' in printed
+    assert '1 runs, 1 of them to do' in printed and '2 lines of other configs' in printed
 
 
 def test_a_killed_run_goes_on(study, tmp_path):
@@ -141,6 +141,34 @@ def test_a_failed_run_is_named_and_the_others_go_on(tool, study, tmp_path, capsy
     assert '2 runs failed' in str(stop.value) and 'log.txt' in str(stop.value)
     log = (tmp_path / 'work_dirs/study/trial/focal/seed_0/log.txt').read_text()
     assert 'none_such' in log
+
+
+def test_evaluates_checkpoints(tool, study, tmp_path, capsys):
+    """What the training's own last evaluation has found, is found; with flips something else."""
+    main, out = tool('study'), tmp_path / 'work_dirs/study'
+    main([study(), '--rows', 'focal'])
+    text = (tmp_path / 'trial.py').read_text()
+    # On the validation set, which the training was evaluated on.
+    rows = '_common["test_dataloader"] = _common["val_dataloader"]\n'
+    rows += 'rows = dict(plain=_common, flips=dict(_common, tta=True))'
+    text = text[: text.index('rows = dict(')] + rows
+    checkpoint = "\ncheckpoint = 'work_dirs/study/trial/focal/seed_{seed}/epoch_2.pth'\n"
+    (tmp_path / 'tests.py').write_text(text + checkpoint)
+    main(['tests.py'])
+    trained, plain, flips = (
+        json.loads((out / row / 'seed_0/detections.bbox.json').read_text())
+        for row in ('trial/focal', 'tests/plain', 'tests/flips')
+    )
+    assert plain == trained and len(flips) > 10 and flips != plain
+    result = json.loads((out / 'tests/flips/seed_0/result.json').read_text())
+    assert result['images'] == 2 and result['curve'] == [] and 'AP50 car' in result['metrics']
+    assert '| flips | 1 |' in (out / 'tests/tests.md').read_text()
+    assert not list((out / 'tests').glob('*/*/*.pth')), 'nothing is trained'
+    capsys.readouterr()
+    (tmp_path / 'tests.py').write_text(text + "\ncheckpoint = 'lost_{seed}.pth'\n")
+    with pytest.raises(SystemExit) as stop:
+        main(['tests.py'])
+    assert 'plain, seed 0: there is no checkpoint lost_0.pth; train it first' in str(stop.value)
 
 
 def test_usage_errors(tool, refused, study, tmp_path):

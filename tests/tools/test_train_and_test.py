@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmdet_yolo2fl.test_time_augmentation import use_tta
 from tests.test_checkpoints import Hostile
 
 ROOT = Path(__file__).parents[2]
@@ -94,14 +95,14 @@ def test_test_out_show_dir_tta(folder, config, checkpoint, tool, in_folder):
     assert plain.keys() == flipped.keys() and 'coco/bbox_mAP_50' in plain
 
 
-def test_tta_views(tool):
+def test_tta_views():
     """The plain image comes first; what the config packs, wrappers or not, stays packed."""
     pack = dict(type='PackDetInputs', meta_keys=('img_id', 'instances'))
     leaf = dict(pipeline=[dict(type='LoadImageFromFile'), pack])
     cfg = Config(
         dict(model=dict(type='M'), test_dataloader=dict(dataset=dict(type='R', dataset=leaf)))
     )
-    tool('test').__globals__['use_tta'](cfg)
+    use_tta(cfg)
     load, augment = cfg.test_dataloader.dataset.dataset.pipeline
     flips, (packed,) = augment.transforms
     assert load.type == 'LoadImageFromFile'

@@ -1,0 +1,32 @@
+"""Several views of an image, whose boxes are put together: of any config."""
+
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+
+MODEL = dict(
+    type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+)
+META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+META_KEYS += ('flip', 'flip_direction')
+
+
+def use_tta(cfg: Config) -> None:
+    """Wrap the model and the test pipeline as ``tta_model`` and ``tta_pipeline`` say, or by flips.
+
+    Args:
+        cfg (Config): Changed in place; its ``test_dataloader`` only.
+    """
+    # A config often has one dict for both loaders.
+    cfg.test_dataloader = deepcopy(cfg.test_dataloader)
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    # The merged sample keeps the truths of the first view, so the first is the plain image.
+    flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
+    pack = deepcopy(dataset.pipeline[-1])
+    # Where the truths travel with the samples, as in TinyTrafficDataset, they must go on doing so.
+    pack.meta_keys = tuple(dict.fromkeys((*pack.get('meta_keys', ()), *META_KEYS)))
+    default = [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    dataset.pipeline = cfg.get('tta_pipeline', default)
+    cfg.model = ConfigDict(**cfg.get('tta_model', MODEL), module=cfg.model)
