@@ -6,7 +6,5 @@ model = dict(
         loss_xy=dict(_delete_=True, type='MSELoss', loss_weight=0.5),
         object_scale=5.0,
         rescore=True,
-        normalizer='batch',
-        prior_prob=None,
     )
 )

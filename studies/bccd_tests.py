@@ -40,18 +40,20 @@ def _views(sizes, directions):
     return dict(tta=True, tta_pipeline=[_load, dict(type='TestTimeAug', transforms=views)])
 
 
+_soft = _nms(_delete_=True, type='soft_nms', iou_threshold=0.45, min_score=0.001)
 _flips = ['horizontal', 'vertical', 'diagonal']
 _sizes = [(320, 256), (256, 192), (384, 320)]
 rows = {
     'NMS at 0.45': dict(),
     'NMS at 0.3': _nms(iou_threshold=0.3),
     'NMS at 0.6': _nms(iou_threshold=0.6),
-    'soft NMS': _nms(_delete_=True, type='soft_nms', iou_threshold=0.45, min_score=0.001),
+    'soft NMS': _soft,
     'scores from 0.001': _test(score_thr=0.001),
     'at 256 x 192': _at(256, 192),
     'at 384 x 320': _at(384, 320),
     'at 416 x 320': _at(416, 320),
     'at 480 x 384': _at(480, 384),
+    'at 416 x 320, soft NMS': dict(_at(416, 320), **_soft),
     'two views: flipped': _views(_sizes[:1], _flips[:1]),
     'four views: flipped each way': _views(_sizes[:1], _flips),
     'three views: sizes': _views(_sizes, []),

@@ -56,7 +56,7 @@ default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2, save_best=None)
 model = dict(
     # Scores far enough apart for two iterations to make boxes that can be compared.
     bbox_head=dict(
-        prior_prob=None,
+        normalizer='num_pos',
         init_cfg=dict(type='Kaiming', layer='Conv2d', override=dict(
             type='Normal', name='conv_pred', std=0.05)),
     ),
