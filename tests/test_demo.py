@@ -74,6 +74,15 @@ def test_leaves_everything_in_one_folder(run):
         assert table[name][1] == pytest.approx(expected, abs=1e-3, nan_ok=True)
 
 
+def test_the_curves_are_the_losses_and_not_what_they_looked_at(run):
+    figure = runpy.run_path(str(ROOT / 'tools/demo.py'))['draw_curves'](run / 'out')
+    losses, evaluation = figure.axes
+    shown = [text.get_text() for text in losses.get_legend().get_texts()]
+    assert shown == ['loss', 'loss_cls', 'loss_obj', 'loss_wh', 'loss_xy']
+    assert all(len(line.get_xdata()) == 4 for line in losses.get_lines())  # iterations
+    assert evaluation.get_lines()[0].get_xdata().tolist() == [1, 2]
+
+
 def test_ap_by_class_of_known_detections(tmp_path):
     truths = [(1, 1, [10, 10, 40, 20]), (1, 2, [60, 10, 20, 30]), (2, 1, [5, 5, 30, 30])]
     annotations = [

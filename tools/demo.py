@@ -118,10 +118,11 @@ def draw_curves(out):
     steps = {}
     for row in logged_scalars(out):
         for key, value in row.items():
-            if 'loss' in key or key == 'coco/bbox_mAP_50':
+            # Not the shares of the losses, such as focal/bbox_head.loss_obj/easy_negative_loss.
+            if key.startswith('loss') or key == 'coco/bbox_mAP_50':
                 steps.setdefault(key, {})[row['step']] = value
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
-    for key in sorted(key for key in steps if 'loss' in key):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout='constrained')
+    for key in sorted(key for key in steps if key.startswith('loss')):
         points = sorted(steps[key].items())
         left.plot(*zip(*points), label=key, linewidth=2 if key == 'loss' else 1)
     left.set(xlabel='iteration', ylabel='loss', yscale='log')
@@ -129,10 +130,11 @@ def draw_curves(out):
     points = sorted(steps.get('coco/bbox_mAP_50', {}).items())
     right.plot(*zip(*points), marker='o')
     right.set(xlabel='epoch', ylabel='AP50 on val', ylim=(0, 1))
+    right.xaxis.get_major_locator().set_params(integer=True)
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.tight_layout()
     figure.savefig(out / 'loss_curve.png', dpi=120)
+    return figure
 
 
 def main(args=None):
