@@ -58,7 +58,7 @@ def test_runs_by_seed_with_their_changes(tmp_path):
     assert names == [('plain', 0), ('focal', 0), ('plain', 1), ('focal', 1)]
     plain, focal, other_seed, _ = study.runs
     assert plain.config.model.bbox_head.prior_prob == 0.1
-    assert focal.config.model.bbox_head.get('prior_prob', 0.01) == 0.01
+    assert focal.config.model == Config.fromfile(BASE).model
     assert plain.config.randomness.seed == 0 and other_seed.config.randomness.seed == 1
     assert plain.folder == tmp_path / 'out/plain/seed_0'
     assert len({run.hash for run in study.runs}) == 4
