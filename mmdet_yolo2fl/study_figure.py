@@ -21,6 +21,8 @@ def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[
     """
     from matplotlib.figure import Figure
 
+    if all(len(points) < 2 for seeds in curves.values() for points in seeds.values()):
+        curves = {}  # one evaluation is no curve
     summaries = summarize(results, baseline, metrics)
     names = [summary['row'] for summary in summaries]
     panels = len(metrics) + bool(curves)

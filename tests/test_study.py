@@ -170,6 +170,14 @@ def test_tables_survive_and_are_drawn(tmp_path):
         read_csv(tmp_path / 't.csv')
 
 
+def test_one_evaluation_is_no_curve():
+    results = [result('plain', 0, 0.5), result('focal', 0, 0.6)]
+    once = {'plain': {0: [(3, 0.5)]}, 'focal': {0: [(3, 0.6)]}}
+    assert len(draw(results, once, 'plain', ['AP50', 'AP']).axes) == 2
+    twice = once | {'focal': {0: [(1, 0.3), (3, 0.6)]}}
+    assert len(draw(results, twice, 'plain', ['AP50', 'AP']).axes) == 3
+
+
 @pytest.mark.parametrize(
     'known, shown, curve',
     [
