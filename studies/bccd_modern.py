@@ -50,20 +50,7 @@ def _mixed(*steps):
 
 rows = {
     'focal': _row(),
-    'joint focal, alpha by class': _row(
-        dict(
-            loss_obj=None,
-            loss_cls=dict(
-                _delete_=True,
-                type='BalancedFocalLoss',
-                use_sigmoid=True,
-                gamma=2.0,
-                # tools/imbalance_report.py configs/study/bccd.py
-                alpha=[0.09, 0.31, 0.31],
-                loss_weight=4.0,
-            ),
-        )
-    ),
+    'joint focal, alpha by class': _row(config='../configs/study/bccd_joint.py'),
     # YOLO9000's schedule: a tenth of the rate from 3/8 and from 9/16 of the training on.
     'steps in place of the cosine': _row(
         param_scheduler=[
