@@ -1,5 +1,6 @@
 # The rarest class of the street scenes, cyclists: the plain loss against the one candidate that was
-# chosen on `val` (studies/traffic_losses.py), once, on scenes and with seeds that no choice has seen.
+# chosen on `val` (studies/traffic_losses.py), once, on scenes and with seeds that no choice has
+# seen.
 config = '../configs/study/traffic.py'
 seeds = [10, 11, 12, 13, 14]
 baseline = 'cross entropy'

@@ -1,21 +1,25 @@
-"""Times the head's losses against MMDetection's YOLOV3Head, and a training step in bfloat16.
+"""Times the head's losses against MMDetection's YOLOV3Head, the crop, and a step in bfloat16.
 
 Everything is measured side by side in one run, alternating, so that a busy machine slows all
-alike: read the ratios. Prints two Markdown tables.
+alike: read the ratios. Prints three Markdown tables.
 """
 
 import argparse
 import statistics
 from pathlib import Path
 
+import numpy as np
 import torch
+from mmdet.datasets.transforms import MinIoURandomCrop
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from mmdet_yolo2fl.datasets import FastMinIoURandomCrop
 from mmdet_yolo2fl.measure import alternate, machine
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -127,6 +131,25 @@ def benchmark_heads(args):
     print_table(title, times, 'YOLOV3Head')
 
 
+def benchmark_crop(args):
+    """Of as many images, 640 x 480; both draw the same crops."""
+    truths = random_truths(args.images, args.boxes, 480, args.classes, 'cpu')
+    img = np.zeros((480, 640, 3), dtype=np.uint8)
+
+    def crop_all(transform):
+        np.random.seed(0)
+        for truth in truths:
+            boxes = HorizontalBoxes(truth.bboxes.clone())
+            transform(dict(img=img, img_shape=img.shape[:2], gt_bboxes=boxes))
+
+    options = dict(min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.5)
+    kinds = (MinIoURandomCrop(**options), FastMinIoURandomCrop(**options))
+    functions = {type(crop).__name__: lambda c=crop: crop_all(c) for crop in kinds}
+    times = alternate(functions, 'cpu', args.repeat)
+    title = f'The crop of {args.images} images of 640x480, {args.boxes} boxes each'
+    print_table(title, times, 'MinIoURandomCrop')
+
+
 def training_step(cfg, args, wrapper, channels_last):
     """A function that takes one step of a model of its own."""
     cfg = cfg.copy()
@@ -170,6 +193,7 @@ def main(args=None):
     torch.manual_seed(0)
     print(machine(args.device))
     benchmark_heads(args)
+    benchmark_crop(args)
     if args.step_repeat:
         benchmark_steps(args)
 

@@ -2,7 +2,7 @@
 
 from .load_image import CheckedLoadImageFromFile
 from .tiny_traffic import TinyTrafficDataset, make_tiny_traffic
-from .transforms import Corrupt, DarknetHSV, DarknetJitter, DarknetResize
+from .transforms import Corrupt, DarknetHSV, DarknetJitter, DarknetResize, FastMinIoURandomCrop
 
 __all__ = [
     'CheckedLoadImageFromFile',
@@ -10,6 +10,7 @@ __all__ = [
     'DarknetHSV',
     'DarknetJitter',
     'DarknetResize',
+    'FastMinIoURandomCrop',
     'TinyTrafficDataset',
     'make_tiny_traffic',
 ]

@@ -6,7 +6,7 @@ backend_args = None
 train_pipeline = [
     dict(type='CheckedLoadImageFromFile', backend_args=backend_args),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='MinIoURandomCrop', min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.5),
+    dict(type='FastMinIoURandomCrop', min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.5),
     dict(type='Resize', scale=image_size, keep_ratio=False),
     dict(type='YOLOXHSVRandomAug'),  # before flips: it writes into the image
     dict(type='RandomFlip', prob=0.5),
