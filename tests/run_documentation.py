@@ -45,7 +45,7 @@ REPLACED = [
     (r'^make demo', 'python tools/demo.py'),
     (r'tools/train\.py configs/(bccd|mine).*', rf'\g<0> {EPOCH}'),
     (
-        r'tools/train\.py configs/voc0712/yolov2_darknet.*',
+        r'tools/train\.py configs/voc0712/yolov2_faithful.*',
         r'\g<0> --cfg-options train_cfg.max_iters=2 train_cfg.val_interval=2 '
         r'train_dataloader.batch_size=1 train_dataloader.num_workers=1',
     ),

@@ -49,7 +49,7 @@ def build_schedulers(cfgs, lr=0.001):
 
 
 def test_the_configs_rates_are_darknets_at_each_of_80200_updates():
-    cfg = Config.fromfile(CONFIGS / 'voc0712' / 'yolov2_darknet.py')
+    cfg = Config.fromfile(CONFIGS / 'voc0712' / 'yolov2_faithful.py')
     optimizer, schedulers = build_schedulers(cfg.param_scheduler)
     found = np.empty((80200, 2))
     optimizer.step()  # else the schedulers warn; there are no gradients
@@ -255,7 +255,7 @@ def write_voc(root, year, num_images=4):
 def test_the_config_trains_with_darknets_rates_and_sizes(tmp_path):
     write_voc(tmp_path, 2007)
     write_voc(tmp_path, 2012)
-    cfg = Config.fromfile(CONFIGS / 'voc0712' / 'yolov2_darknet.py')
+    cfg = Config.fromfile(CONFIGS / 'voc0712' / 'yolov2_faithful.py')
     assert cfg.train_dataloader.batch_size * cfg.optim_wrapper.accumulative_counts == 64
     assert cfg.train_cfg.max_iters == 80200 * cfg.optim_wrapper.accumulative_counts
 

@@ -23,14 +23,14 @@ from .darknet_oracle import PREFILL, region_delta
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'voc0712'
 # Each shipped config, and what it is in Darknet.
 VARIANTS = {
-    'yolov2_darknet.py': dict(variant='master'),
+    'yolov2_faithful.py': dict(variant='master'),
     'yolov2.py': dict(variant='master'),
     'yolov2_alexeyab.py': dict(variant='alexeyab'),
     'yolov2_alexeyab_focal.py': dict(variant='alexeyab', focal=True),
     'yolov2_logistic.py': dict(variant='logistic'),
 }
 # Those whose Darknet has independent sigmoids.
-SIGMOID = ['yolov2_darknet.py', 'yolov2.py', 'yolov2_logistic.py']
+SIGMOID = ['yolov2_faithful.py', 'yolov2.py', 'yolov2_logistic.py']
 # yolov2-voc.cfg, yolov2.cfg and yolov2-tiny-voc.cfg
 REGION = dict(
     thresh=0.6,
