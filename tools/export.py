@@ -152,6 +152,17 @@ def load_images(args, cfg, detector):
     return batches, classes
 
 
+def suppress_plainly(test_cfg):
+    """Where the detector has soft NMS, which neither ONNX nor Darknet has: plain NMS instead."""
+    nms = test_cfg.nms
+    if nms.get('type', 'nms') != 'nms':
+        print(
+            f'{nms.type}: the files are checked with plain NMS at {nms.iou_threshold}, and '
+            'NAME_nms.onnx contains that; the others leave the choice to you'
+        )
+        test_cfg.nms = dict(type='nms', iou_threshold=nms.iou_threshold)
+
+
 def write_and_check(args, cfg, detector, name, batches, size):
     """Write the files; (file, Comparison) of each."""
     for kind in args.formats:
@@ -208,6 +219,7 @@ def main(args=None):
     try:
         check_size(args, cfg)
         detector = export.load_yolov2(cfg, args.checkpoint, not args.no_fuse)
+        suppress_plainly(detector.bbox_head.test_cfg)
         batches, classes = load_images(args, cfg, detector)
         args.out.mkdir(parents=True, exist_ok=True)
         size = batches[0].shape[-1], batches[0].shape[-2]

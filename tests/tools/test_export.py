@@ -274,6 +274,19 @@ def test_a_wrong_file_is_an_error(config, checkpoint, tmp_path, tool, monkeypatc
         tool('export')([str(config), str(checkpoint), '--out', str(tmp_path), '--formats', 'torch'])
 
 
+def test_soft_nms_becomes_plain(config, checkpoint, data_root, tmp_path, tool, capsys):
+    soft = 'dict(type="soft_nms", iou_threshold=0.3, min_score=0.001)'
+    (tmp_path / 'soft.py').write_text(
+        f"_base_ = '{config}'\nmodel = dict(test_cfg=dict(nms=dict(_delete_=True, **{soft})))\n"
+    )
+    arguments = [str(tmp_path / 'soft.py'), str(checkpoint), '--out', str(tmp_path)]
+    tool('export')([*arguments, '--formats', 'onnx-nms', 'onnx', '--num-images', '2'])
+    printed = capsys.readouterr().out
+    assert 'soft_nms: the files are checked with plain NMS at 0.3' in printed
+    assert printed.count('in 2 images') == 2 and ' 0 boxes' not in printed
+    assert json.loads((tmp_path / 'soft.json').read_text())['nms_iou_threshold'] == 0.3
+
+
 def test_usage_errors(config, checkpoint, data_root, tmp_path, tool, refused):
     main, out = tool('export'), ['--out', tmp_path / 'out', '--formats', 'darknet']
     assert 'none.py' in refused(main, 'none.py', checkpoint, *out)
