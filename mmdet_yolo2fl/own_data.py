@@ -24,6 +24,20 @@ NETWORKS = dict(
     mobilenetv2=('yolov2_mobilenetv2_fl', '', ''),
 )
 
+# What differs from focal loss alone in the head, and in the rest of the model.
+PRESETS = dict(
+    focal=('', ''),
+    modern=(
+        """        # The overlap itself is learned too, beside x, y, w and h.
+        loss_bbox=dict(type='CIoULoss', loss_weight=1.0),
+""",
+        """    test_cfg=dict(
+        nms=dict(_delete_=True, type='soft_nms', iou_threshold=0.45, min_score=0.001)
+    ),
+""",
+    ),
+)
+
 CONFIG = Template("""# $names: written by tools/new_config.py, yours to change.
 _base_ = [
     '$bases/models/$model.py',
@@ -37,12 +51,12 @@ model = dict(
     data_preprocessor=dict(batch_augments=None),
 $network    bbox_head=dict(
         num_classes=$num_classes,
-$head        # Clustered from $num_boxes boxes at $width x $height: average IoU $iou.
+$head$preset_head        # Clustered from $num_boxes boxes at $width x $height: average IoU $iou.
         anchor_generator=dict(
             anchors=$anchors
         ),
     ),
-)
+$preset_rest)
 
 train_pipeline = [
     dict(type='CheckedLoadImageFromFile'),
@@ -168,6 +182,7 @@ def make_config(
     network: str = 'darknet19',
     size: tuple[int, int] = (416, 416),
     num_anchors: int = 5,
+    preset: str = 'modern',
 ) -> tuple[str, Counter]:
     """The text of a config, after a look through the annotations.
 
@@ -177,6 +192,7 @@ def make_config(
         network (str): One of ``NETWORKS``. Defaults to 'darknet19'.
         size (tuple[int, int]): Width and height of the input, multiples of 32.
         num_anchors (int): Defaults to 5.
+        preset (str): One of ``PRESETS``. Defaults to 'modern'.
 
     Returns:
         tuple[str, Counter]: The config, and what of the annotations will be left out, by reason.
@@ -206,6 +222,8 @@ def make_config(
         classes=tuple(counts),
         network=body,
         head=head,
+        preset_head=PRESETS[preset][0],
+        preset_rest=PRESETS[preset][1],
         num_classes=len(counts),
         num_boxes=len(sizes),
         iou=f'{average_iou(sizes, anchors):.2f}',

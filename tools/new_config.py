@@ -8,13 +8,14 @@ python tools/new_config.py configs/mine.py ... --network narrow --size 320 256
 
 Takes the classes from the annotations, clusters the anchors from the boxes, and says what will be
 left out. The networks: darknet19 (YOLOv2), narrow (half its width, for CPUs), tiny, mobilenetv2.
+The presets: focal (focal loss on the objectness), modern (CIoU loss and soft NMS besides).
 Darknet's data sets: first tools/darknet2coco.py. Then: python tools/train.py configs/mine.py
 """
 
 import sys
 
 try:
-    from mmdet_yolo2fl.own_data import NETWORKS, coco_datasets, make_config, voc_datasets
+    from mmdet_yolo2fl.own_data import NETWORKS, PRESETS, coco_datasets, make_config, voc_datasets
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
@@ -50,6 +51,7 @@ def make_parser():
     parser.add_argument(
         '--network', choices=NETWORKS, default='darknet19', help='default: darknet19'
     )
+    parser.add_argument('--preset', choices=PRESETS, default='modern', help='default: modern')
     parser.add_argument(
         '--size',
         type=int,
@@ -95,7 +97,12 @@ def main(args=None):
     try:
         found = datasets(args)
         text, skipped = make_config(
-            found, Path(bases).as_posix(), args.network, tuple(args.size), args.num_anchors
+            found,
+            Path(bases).as_posix(),
+            args.network,
+            tuple(args.size),
+            args.num_anchors,
+            args.preset,
         )
         AtomicLocalBackend().put_text(text, args.out)
     except (OSError, ValueError) as error:

@@ -32,10 +32,14 @@ def voc(tmp_path, data_root):
     return root
 
 
-@pytest.mark.parametrize('network', NETWORKS)
-def test_voc(voc, tmp_path, tool, capsys, network):
+@pytest.mark.parametrize(
+    'network, preset',
+    [*((network, 'modern') for network in NETWORKS), ('tiny', 'focal')],
+)
+def test_voc(voc, tmp_path, tool, capsys, network, preset):
     out = tmp_path / 'mine.py'
     arguments = [str(out), '--voc', str(voc), '--network', network, '--num-anchors', '2']
+    arguments += ['--preset', preset]
     tool('new_config')([*arguments, '--size', '96', '64'])
     printed = capsys.readouterr().out
     assert '       2 red' in printed and '       1 blue' in printed
@@ -49,6 +53,8 @@ def test_voc(voc, tmp_path, tool, capsys, network):
     data = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
     losses = detector(**detector.data_preprocessor(data), mode='loss')
     assert np.isfinite(losses['loss_obj'].item()) and losses['num_pos'] == 1
+    assert ('loss_bbox' in losses) == (preset == 'modern')
+    assert detector.test_cfg.nms.type == dict(modern='soft_nms', focal='nms')[preset]
     # The boxes are 30 pixels wide and 31 to 33 high, of 90 x 60: 1 cell by 1.03 to 1.1.
     anchors = np.array(cfg.model.bbox_head.anchor_generator.anchors)
     assert anchors.shape == (2, 2) and anchors == pytest.approx(np.array([[1, 1.07]] * 2), abs=0.05)
