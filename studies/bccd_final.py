@@ -1,5 +1,5 @@
 # The best of ours against MMDetection's detectors: `trainval` to `test`, trained at 416x320 and
-# tested at 544x416, 60 epochs, from scratch, the same augmentation; learning rates 0.002 for ours
+# tested at 480x384, 40 epochs, from scratch, the same augmentation; learning rates 0.002 for ours
 # (a narrow network) and 0.0005 for the others, untuned.
 # `python tools/study.py studies/bccd_final.py`
 config = '../configs/study/bccd_final.py'
