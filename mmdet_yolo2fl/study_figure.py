@@ -19,6 +19,7 @@ def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[
     Returns:
         matplotlib.figure.Figure: To be saved.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     if all(len(points) < 2 for seeds in curves.values() for points in seeds.values()):
@@ -29,7 +30,8 @@ def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[
     figure = Figure(figsize=(4.5 * panels + 1, max(3.5, 0.38 * len(names) + 1.2)))
     figure.set_layout_engine('constrained')
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    colors = [f'C{index % 10}' for index in range(len(names))]
+    palette = colormaps['tab10' if len(names) <= 10 else 'tab20'].colors
+    colors = [palette[index % len(palette)] for index in range(len(names))]
     for axis, metric in zip(axes, metrics):
         for position, (summary, color) in enumerate(zip(summaries, colors)):
             values = [

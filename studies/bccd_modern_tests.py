@@ -6,9 +6,7 @@ seeds = [0, 1, 2]
 baseline = 'CIoU loss besides'
 _soft = dict(
     model=dict(
-        test_cfg=dict(
-            nms=dict(_delete_=True, type='soft_nms', iou_threshold=0.45, min_score=0.001)
-        )
+        test_cfg=dict(nms=dict(_delete_=True, type='soft_nms', iou_threshold=0.45, min_score=0.001))
     )
 )
 
