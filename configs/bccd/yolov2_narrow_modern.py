@@ -12,6 +12,7 @@ test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (480, 480)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
+tta_pipeline = test_pipeline[:-1] + _base_.tta_pipeline[-1:]
 # bfloat16 on a CPU that has it (avx512_bf16, AMX), float16 on a GPU.
 optim_wrapper = dict(type='YOLOV2AmpOptimWrapper')
 custom_hooks = _base_.custom_hooks + [dict(type='ChannelsLastHook')]
