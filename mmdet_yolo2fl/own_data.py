@@ -213,6 +213,7 @@ def make_config(
     sizes = load_box_sizes({**train, **meta, 'pipeline': resize}).sizes / 32
     anchors = cluster_anchors(sizes, num_anchors).round(2)
     model, body, head = NETWORKS[network]
+    preset_head, preset_rest = PRESETS[preset]
     text = CONFIG.substitute(
         names=', '.join(counts),
         bases=bases,
@@ -222,8 +223,8 @@ def make_config(
         classes=tuple(counts),
         network=body,
         head=head,
-        preset_head=PRESETS[preset][0],
-        preset_rest=PRESETS[preset][1],
+        preset_head=preset_head,
+        preset_rest=preset_rest,
         num_classes=len(counts),
         num_boxes=len(sizes),
         iou=f'{average_iou(sizes, anchors):.2f}',

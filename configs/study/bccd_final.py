@@ -1,5 +1,5 @@
-# Where finalists meet, once: `trainval` to `test`, trained at 416x320, tested at 480x384 (which won
-# on `val`), 40 epochs, a quarter of Darknet-19's width.
+# Where finalists meet, once: `trainval` to `test`, trained at 416x320, tested at 480x384
+# (studies/bccd_416_tests.py), 40 epochs, a quarter of Darknet-19's width.
 _base_ = './bccd.py'
 model = dict(
     bbox_head=dict(
