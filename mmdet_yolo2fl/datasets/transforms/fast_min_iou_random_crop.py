@@ -82,7 +82,7 @@ def _uniform(low, high, number):
 
 
 def _fits(patches, boxes, min_iou):
-    """Which crops have an area, the IoU with every box, and a box's centre: ``(tries,)``."""
+    """Which crops have the IoU with every box, and a box's centre: ``(tries,)``."""
     x1, y1, x2, y2 = patches.T[:, :, None]
     left, top, right, bottom = boxes.T
     overlap = (np.minimum(x2, right) - np.maximum(x1, left)).clip(0)
@@ -91,5 +91,4 @@ def _fits(patches, boxes, min_iou):
     ious = overlap / union.clip(1e-6)
     x, y = (left + right) / 2, (top + bottom) / 2
     inside = (x > x1) & (y > y1) & (x < x2) & (y < y2)
-    area = ((x1 != x2) & (y1 != y2)).all(1)
-    return area & (ious.min(1) >= min_iou) & inside.any(1)
+    return (ious.min(1) >= min_iou) & inside.any(1)  # without an area nothing is inside
