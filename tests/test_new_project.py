@@ -66,9 +66,8 @@ def test_nothing_that_a_user_has_is_replaced(wheel):
 
 
 def test_a_project_from_the_wheel_trains(installed, tmp_path):
-    where = python(
-        '-c', 'import mmdet_yolo2fl as m; print(m.__file__)', cwd=tmp_path, env=installed
-    )
+    find = 'from importlib.util import find_spec; print(find_spec("mmdet_yolo2fl").origin)'
+    where = python('-c', find, cwd=tmp_path, env=installed)
     assert where.strip().splitlines()[-1].startswith(installed['PYTHONPATH'])
 
     python('-m', 'mmdet_yolo2fl.new_project', 'mine', cwd=tmp_path, env=installed)

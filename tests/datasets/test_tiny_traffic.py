@@ -1,5 +1,5 @@
 import json
-import multiprocessing
+import os
 import shutil
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 from mmdet_yolo2fl.datasets import TinyTrafficDataset, make_tiny_traffic
 from mmdet_yolo2fl.datasets.tiny_traffic import make, scene
 from mmdet_yolo2fl.datasets.tiny_traffic.__main__ import main
+from tests.processes import context
 
 SMALL = dict(split='val', num_images=6, image_size=(192, 128))
 CLASSES = TinyTrafficDataset.METAINFO['classes']
@@ -258,15 +259,20 @@ def test_made_set_is_not_touched_again(tmp_path, root, monkeypatch):
     assert make_tiny_traffic(tmp_path, **SMALL).is_file()
 
 
-def test_several_processes_make_one_set(tmp_path, root, capfd):
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(3, mp_context=context) as pool:
+def print_to(log):
+    file = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
+def test_several_processes_make_one_set(tmp_path, root):
+    log = tmp_path / 'log.txt'
+    with ProcessPoolExecutor(3, context(), initializer=print_to, initargs=(log,)) as pool:
         jobs = [pool.submit(make_tiny_traffic, tmp_path, **SMALL) for _ in range(3)]
         (ann_file,) = {job.result(timeout=300) for job in jobs}
     assert contents(ann_file) == contents(make_tiny_traffic(root, **SMALL))
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [ann_file.parent]
-    written = capfd.readouterr()
-    assert (written.out + written.err).count('Rendering 6 street scenes') == 1
+    assert log.read_text().count('Rendering 6 street scenes') == 1
 
 
 @pytest.mark.parametrize(

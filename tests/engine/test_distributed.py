@@ -1,14 +1,13 @@
 """Two processes with half of a batch each do what one does with all of it."""
 
-import ddp_worker
 import torch
-from ddp_worker import build_model, losses_and_gradients
-from tiny_run import start
+from ddp_worker import build_model, losses_and_gradients, share
+
+from tests.processes import exit_codes, start
 
 
 def test_two_processes_equal_one(tmp_path):
-    workers = [start(ddp_worker.__file__, str(rank), str(tmp_path)) for rank in (0, 1)]
-    assert [worker.wait() for worker in workers] == [0, 0]
+    assert exit_codes([start(share, rank, tmp_path) for rank in (0, 1)]) == [0, 0]
     first, second = [torch.load(tmp_path / f'rank_{rank}.pth') for rank in (0, 1)]
 
     whole = losses_and_gradients(build_model(), range(8))

@@ -1,14 +1,23 @@
 """A run that was killed in mid-epoch goes on as if it had not been."""
 
-import json
+import functools
 import os
 import signal
 from pathlib import Path
 
 import pytest
-import tiny_run
 from mmengine.hooks import Hook
-from tiny_run import ITERS_PER_EPOCH, InterruptedRunError, assert_same_weights, start, train
+from tiny_run import (
+    ITERS_PER_EPOCH,
+    NUM_IMAGES,
+    SIZE,
+    InterruptedRunError,
+    assert_same_weights,
+    train,
+    train_alone,
+)
+
+from tests.processes import exit_codes, start
 
 # In the second of three epochs.
 MIDDLE = ITERS_PER_EPOCH + 1
@@ -21,8 +30,9 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.skipif(os.name != 'posix', reason='needs SIGKILL')
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, uninterrupted):
-    kwargs = json.dumps(dict(hooks=[dict(type='KillHook', at_iter=MIDDLE)]))
-    assert start(tiny_run.__file__, str(tmp_path), kwargs).wait() == -signal.SIGKILL
+    hooks = [dict(type='KillHook', at_iter=MIDDLE)]
+    run = start(functools.partial(train_alone, tmp_path, hooks=hooks))
+    assert exit_codes([run]) == [-signal.SIGKILL]
     last = Path((tmp_path / 'last_checkpoint').read_text())
     assert last == tmp_path / 'epoch_1.pth'
 
@@ -70,7 +80,7 @@ def test_resumed_at_the_input_size_of_the_checkpoint(tmp_path):
         train(tmp_path, watch=first, resize=True, hooks=[stop])
     train(tmp_path, watch=second, resize=True, resume=True)
     assert first.size == second.size
-    assert first.size != (tiny_run.SIZE, tiny_run.SIZE)
+    assert first.size != (SIZE, SIZE)
 
 
 def test_each_epoch_draws_new_numbers_in_the_workers(tmp_path):
@@ -83,4 +93,4 @@ def test_each_epoch_draws_new_numbers_in_the_workers(tmp_path):
 
     loader = dict(num_workers=1, persistent_workers=False)
     train(tmp_path, epochs=2, augment=True, loader=loader, watch=Watch())
-    assert len(seen) == len(set(seen)) == 2 * tiny_run.NUM_IMAGES
+    assert len(seen) == len(set(seen)) == 2 * NUM_IMAGES

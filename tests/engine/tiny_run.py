@@ -1,14 +1,8 @@
-"""A training of seconds: 8 made-up images, 4 iterations an epoch, on a narrow tiny YOLOv2.
+"""A training of seconds: 8 made-up images, 4 iterations an epoch, on a narrow tiny YOLOv2."""
 
-As a script it trains in a process of its own, which may then be killed.
-"""
-
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -198,18 +192,14 @@ def train(work_dir: Path, watch: Hook | None = None, **kwargs) -> Runner:
     return runner
 
 
-def start(script: str, *args: str) -> subprocess.Popen:
-    """Run a script in a process of its own, which imports what this one does."""
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), CUDA_VISIBLE_DEVICES='-1')
-    return subprocess.Popen([sys.executable, script, *args], env=env)
-
-
 def assert_same_weights(first: torch.nn.Module, second: torch.nn.Module) -> None:
     second = second.state_dict()
     for name, value in first.state_dict().items():
         assert torch.equal(value, second[name]), name
 
 
-if __name__ == '__main__':
+def train_alone(work_dir: Path, **kwargs) -> None:
+    """For a process of its own, which may be killed; on a CPU."""
+    os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
     torch.set_num_threads(1)
-    train(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    train(work_dir, **kwargs)

@@ -1,7 +1,6 @@
-"""One of two processes that share a batch: ``focal_worker.py RANK FOLDER``."""
+"""One of two processes that share a batch."""
 
-import sys
-from pathlib import Path
+import os
 
 import torch
 import torch.distributed as dist
@@ -32,8 +31,9 @@ def train(rows):
     return found
 
 
-if __name__ == '__main__':
-    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+def share(rank, folder):
+    """Write ``rank_{rank}.pth`` of half of the batch, on a CPU."""
+    os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
     torch.set_num_threads(1)
     dist.init_process_group(
         'gloo', init_method=(folder / 'rendezvous').as_uri(), rank=rank, world_size=2

@@ -1,15 +1,12 @@
 """The family under torch.compile, mixed precision, gradient accumulation and two processes."""
 
 import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from mmdet_yolo2fl.models import AutomatedFocalLoss, BalancedFocalLoss, EqualizedFocalLoss
+from tests.processes import exit_codes, start
 
 from . import focal_worker
 
@@ -73,13 +70,8 @@ def test_accumulated_halves_equal_the_whole():
 
 
 def test_two_processes_have_the_state_of_one(tmp_path):
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), CUDA_VISIBLE_DEVICES='-1')
-    script = str(Path(focal_worker.__file__))
-    workers = [
-        subprocess.Popen([sys.executable, script, str(rank), str(tmp_path)], env=env)
-        for rank in range(2)
-    ]
-    assert [worker.wait(120) for worker in workers] == [0, 0]
+    workers = [start(focal_worker.share, rank, tmp_path) for rank in range(2)]
+    assert exit_codes(workers) == [0, 0]
     ranks = [torch.load(tmp_path / f'rank_{r}.pth', weights_only=True) for r in range(2)]
     single = focal_worker.train(slice(0, 40))
     for name, (state, gradient) in single.items():

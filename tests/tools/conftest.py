@@ -1,5 +1,6 @@
 import importlib.util
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -17,24 +18,31 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def tool(monkeypatch):
+def tool():
     """The ``main`` of a tool, to be run in this process, which its settings do not outlive."""
-    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
-    monkeypatch.setenv('LOCAL_RANK', '0')
+    with tools() as load:
+        yield load
 
-    def load(name):
-        spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.main
 
+@contextmanager
+def tools():
     # MMDetection's hook draws with the visualizer made last, be it another tool's.
     visualizers = (Visualizer, DetLocalVisualizer)  # each class keeps its own
     for kind in visualizers:
         kind._instance_dict.clear()
-    yield load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+        patch.setenv('LOCAL_RANK', '0')
+        yield load_tool
     for kind in visualizers:
         kind._instance_dict.clear()
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Exported files find what PyTorch finds, with other batches and sizes too."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import cv2
@@ -25,7 +27,7 @@ from mmdet_yolo2fl.export.check import onnx_runner, torch_runner
 from tests.documentation import blocks
 from tests.test_checkpoints import Hostile
 
-from .conftest import write_data, write_squares
+from .conftest import tools, write_data, write_squares
 
 onnx = pytest.importorskip('onnx', reason="needs pip install 'mmdet_yolo2fl[export]'")
 pytest.importorskip('onnxscript', reason="needs pip install 'mmdet_yolo2fl[export]'")
@@ -35,17 +37,21 @@ ort = pytest.importorskip('onnxruntime', reason="needs pip install 'mmdet_yolo2f
 ROOT = Path(__file__).parents[2]
 
 
+def export(*arguments):
+    """What the tool prints, in this process: what it takes to start is long, and needed once."""
+    with tools() as tool, redirect_stdout(io.StringIO()) as printed:
+        tool('export')([str(argument) for argument in arguments])
+    return printed.getvalue()
+
+
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
     """Folder of all files, what was printed, config, checkpoint and data; made once."""
     folder = tmp_path_factory.mktemp('export')
     data_root = write_data(folder / 'data')
     config, checkpoint = write_squares(folder, data_root)
-    command = [sys.executable, ROOT / 'tools/export.py', config, checkpoint]
-    command += ['--out', folder / 'exported', '--num-images', '3']
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return folder / 'exported', run.stdout, config, checkpoint, data_root
+    printed = export(config, checkpoint, '--out', folder / 'exported', '--num-images', '3')
+    return folder / 'exported', printed, config, checkpoint, data_root
 
 
 @pytest.fixture
@@ -134,11 +140,9 @@ model = dict(
     weights[first] = weights[first].sum(1, keepdim=True)
     checkpoint = checkpoint.with_name('grey.pth')
     torch.save(weights, checkpoint)
-    command = [sys.executable, ROOT / 'tools/export.py', config, checkpoint, '--formats']
-    command += ['onnx', 'onnx-nms', '--out', config.parent / 'exported', '--num-images', '3']
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return exported[0], run.stdout, config, checkpoint, data_root
+    formats = ('--formats', 'onnx', 'onnx-nms', '--num-images', '3')
+    printed = export(config, checkpoint, '--out', config.parent / 'exported', *formats)
+    return exported[0], printed, config, checkpoint, data_root
 
 
 @pytest.mark.parametrize('name', ['squares', 'grey'])
@@ -274,14 +278,13 @@ def test_a_wrong_file_is_an_error(config, checkpoint, tmp_path, tool, monkeypatc
         tool('export')([str(config), str(checkpoint), '--out', str(tmp_path), '--formats', 'torch'])
 
 
-def test_soft_nms_becomes_plain(config, checkpoint, data_root, tmp_path, tool, capsys):
+def test_soft_nms_becomes_plain(config, checkpoint, tmp_path):
     soft = 'dict(type="soft_nms", iou_threshold=0.3, min_score=0.001)'
     (tmp_path / 'soft.py').write_text(
         f"_base_ = '{config}'\nmodel = dict(test_cfg=dict(nms=dict(_delete_=True, **{soft})))\n"
     )
-    arguments = [str(tmp_path / 'soft.py'), str(checkpoint), '--out', str(tmp_path)]
-    tool('export')([*arguments, '--formats', 'onnx-nms', 'onnx', '--num-images', '2'])
-    printed = capsys.readouterr().out
+    formats = ('--formats', 'onnx-nms', 'onnx', '--num-images', '2')
+    printed = export(tmp_path / 'soft.py', checkpoint, '--out', tmp_path, *formats)
     assert 'soft_nms: the files are checked with plain NMS at 0.3' in printed
     assert printed.count('in 2 images') == 2 and ' 0 boxes' not in printed
     assert json.loads((tmp_path / 'soft.json').read_text())['nms_iou_threshold'] == 0.3

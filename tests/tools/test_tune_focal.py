@@ -1,8 +1,6 @@
 """The search for focal-loss parameters, with trainings of seconds."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,6 +12,9 @@ from mmengine.registry import init_default_scope
 optuna = pytest.importorskip('optuna')
 
 from mmdet_yolo2fl import tuning  # noqa: E402
+from tests.processes import exit_codes, start  # noqa: E402
+
+from .conftest import load_tool  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
@@ -90,19 +91,15 @@ def test_search_and_go_on(config, tmp_path, tool, capsys):
     assert not (out / 'trial_0004').exists()
 
 
+def search(arguments):
+    os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
+    load_tool('tune_focal')(arguments)
+
+
 def test_two_workers_share_a_study(config, tmp_path):
     out = tmp_path / 'tuned'
-    command = [sys.executable, str(ROOT / 'tools/tune_focal.py'), str(config)]
-    command += ['--work-dir', str(out), '--trials', '5', '--startup', '2']
-    environment = dict(os.environ, CUDA_VISIBLE_DEVICES='-1', OMP_NUM_THREADS='1')
-    workers = [
-        subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for _ in range(2)
-    ]
-    printed = [worker.communicate(timeout=300)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], printed
+    arguments = [str(config), '--work-dir', str(out), '--trials', '5', '--startup', '2']
+    assert exit_codes([start(search, arguments) for _ in range(2)]) == [0, 0]
     study = optuna.load_study(study_name='tuned', storage=f'sqlite:///{out}/study.db')
     done = [t for t in study.trials if t.state.name in ('COMPLETE', 'PRUNED')]
     # A trial that was under way when the other finished the last one is not thrown away.
