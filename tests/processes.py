@@ -1,27 +1,35 @@
-"""Processes of their own that share one import of the package: it takes seconds."""
+"""Processes of their own, on a CPU, that share one import of the package: it takes seconds."""
 
 import multiprocessing
 import os
 from collections.abc import Callable
+from multiprocessing import forkserver
+
+import pytest
 
 
 def context():
-    """Forks of a process that has imported, and no threads, no state; elsewhere `spawn`."""
+    """Forks of a process that has imported, and no state besides; elsewhere `spawn`."""
     if os.name != 'posix':
         return multiprocessing.get_context('spawn')
     chosen = multiprocessing.get_context('forkserver')
     chosen.set_forkserver_preload(['mmdet_yolo2fl'])
+    with pytest.MonkeyPatch.context() as patch:
+        # MMEngine looks for a GPU when it is imported, and PyTorch counts its threads.
+        patch.setenv('CUDA_VISIBLE_DEVICES', '-1')
+        patch.setenv('OMP_NUM_THREADS', '1')
+        forkserver.ensure_running()
     return chosen
 
 
 def start(job: Callable, *args) -> multiprocessing.Process:
-    process = context().Process(target=job, args=args)
+    process = context().Process(target=job, args=args, daemon=True)  # it ends with the tests
     process.start()
     return process
 
 
-def exit_codes(processes: list) -> list[int]:
-    """When all have ended, of which each has two minutes."""
+def exit_codes(processes: list) -> list[int | None]:
+    """When all have ended; None for one that has not after five minutes."""
     for process in processes:
-        process.join(120)
+        process.join(300)
     return [process.exitcode for process in processes]

@@ -1,6 +1,5 @@
 """One of two processes that share a batch."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -43,9 +42,7 @@ def losses_and_gradients(model: nn.Module, indices: range) -> dict:
 
 
 def share(rank: int, folder: Path) -> None:
-    """Write ``rank_{rank}.pth`` of half of the images, on a CPU."""
-    os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
-    torch.set_num_threads(1)
+    """Write ``rank_{rank}.pth`` of half of the images."""
     dist.init_process_group(
         'gloo', init_method=(folder / 'rendezvous').as_uri(), rank=rank, world_size=2
     )

@@ -14,7 +14,6 @@ from tiny_run import (
     InterruptedRunError,
     assert_same_weights,
     train,
-    train_alone,
 )
 
 from tests.processes import exit_codes, start
@@ -31,7 +30,7 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.skipif(os.name != 'posix', reason='needs SIGKILL')
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, uninterrupted):
     hooks = [dict(type='KillHook', at_iter=MIDDLE)]
-    run = start(functools.partial(train_alone, tmp_path, hooks=hooks))
+    run = start(functools.partial(train, tmp_path, hooks=hooks))
     assert exit_codes([run]) == [-signal.SIGKILL]
     last = Path((tmp_path / 'last_checkpoint').read_text())
     assert last == tmp_path / 'epoch_1.pth'

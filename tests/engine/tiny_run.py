@@ -196,10 +196,3 @@ def assert_same_weights(first: torch.nn.Module, second: torch.nn.Module) -> None
     second = second.state_dict()
     for name, value in first.state_dict().items():
         assert torch.equal(value, second[name]), name
-
-
-def train_alone(work_dir: Path, **kwargs) -> None:
-    """For a process of its own, which may be killed; on a CPU."""
-    os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
-    torch.set_num_threads(1)
-    train(work_dir, **kwargs)

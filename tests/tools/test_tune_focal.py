@@ -1,6 +1,5 @@
 """The search for focal-loss parameters, with trainings of seconds."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -92,7 +91,6 @@ def test_search_and_go_on(config, tmp_path, tool, capsys):
 
 
 def search(arguments):
-    os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
     load_tool('tune_focal')(arguments)
 
 
