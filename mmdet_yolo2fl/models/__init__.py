@@ -2,7 +2,7 @@
 
 from .backbones import Darknet19, DarknetTiny, GreyMobileNetV2
 from .data_preprocessors import DarknetBatchResize
-from .dense_heads import FocalSSDHead, YOLOV2Head
+from .dense_heads import FocalSSDHead, MinedSSDHead, YOLOV2Head
 from .losses import AutomatedFocalLoss, BalancedFocalLoss, EqualizedFocalLoss
 from .necks import YOLOV2Neck
 from .task_modules import YOLOV2AnchorGenerator, YOLOV2Assigner
@@ -16,6 +16,7 @@ __all__ = [
     'EqualizedFocalLoss',
     'FocalSSDHead',
     'GreyMobileNetV2',
+    'MinedSSDHead',
     'YOLOV2AnchorGenerator',
     'YOLOV2Assigner',
     'YOLOV2Head',

@@ -38,15 +38,18 @@ def detector(name, change=None):
     return model.train()
 
 
-def losses_of(model, size=SIZE):
+def batch(size, last):
     torch.manual_seed(1)
     images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
-    last = model.bbox_head.num_classes - 1
     samples = [
         sample((size, size), [(10, 20, 90, 120), (60, 70, 150, 155)], [0, last]),
         sample((size, size), [(30, 30, 80, 75)], [2]),
     ]
-    data = model.data_preprocessor(dict(inputs=list(images), data_samples=samples), True)
+    return dict(inputs=list(images), data_samples=samples)
+
+
+def losses_of(model, size=SIZE):
+    data = model.data_preprocessor(batch(size, model.bbox_head.num_classes - 1), True)
     losses = model(**data, mode='loss')
     return {
         name: sum(torch.as_tensor(x).sum() for x in _list(value)) for name, value in losses.items()
@@ -72,6 +75,9 @@ def test_config_takes_a_training_step(path):
     optimizer = torch.optim.SGD(model.bbox_head.parameters(), lr=1e-4)
     optimizer.step()
     assert sum(v for n, v in losses_of(model, size).items() if 'loss' in n) != total
+    model.eval()
+    found = model.val_step(batch(size, 2))
+    assert len(found) == 2 and all(one.pred_instances.bboxes.isfinite().all() for one in found)
 
 
 def swap(slot, kind, **options):
