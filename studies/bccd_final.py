@@ -11,10 +11,14 @@ def _other(name):
     return dict(config=f'../configs/baselines/bccd_{name}.py')
 
 
+_cross_entropy = dict(gamma=0.0, alpha=None, loss_weight=1.0)
 rows = {
     'YOLOv2, focal': dict(),
-    'YOLOv2, cross entropy': dict(
-        model=dict(bbox_head=dict(loss_obj=dict(gamma=0.0, alpha=None, loss_weight=1.0)))
+    'YOLOv2, cross entropy': dict(model=dict(bbox_head=dict(loss_obj=_cross_entropy))),
+    'YOLOv2, Darknet-19, focal': dict(config='../configs/study/bccd_darknet19.py'),
+    'YOLOv2, Darknet-19, cross entropy': dict(
+        config='../configs/study/bccd_darknet19.py',
+        model=dict(bbox_head=dict(loss_obj=_cross_entropy)),
     ),
     'RTMDet-tiny': _other('rtmdet_tiny'),
     'YOLOX-tiny': _other('yolox_tiny'),

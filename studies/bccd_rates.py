@@ -1,4 +1,5 @@
-# Learning rates for studies/bccd_final.py: `train` to `val`, everything else as there.
+# Learning rates for studies/bccd_final.py: `train` to `val`, 15 epochs, one seed, everything else as
+# there.
 # `python tools/study.py studies/bccd_rates.py`
 _rates = (0.0005, 0.001, 0.002)
 _on_val = dict(
@@ -21,6 +22,7 @@ _detectors = {
     'RetinaNet, ResNet-50': dict(config='../configs/baselines/bccd_retinanet_r50.py'),
 }
 seeds = [0]
+budget = dict(images=3075)  # 15 epochs
 rows = {
     f'{_name}, {_rate}': dict(**_detector, **_on_val, optim_wrapper=dict(optimizer=dict(lr=_rate)))
     for _rate in _rates

@@ -26,7 +26,8 @@ def small_blocks(monkeypatch):
 def compare(terms, logits, target, score, weight, dtype=torch.float32):
     results = []
     for function, device in ((focal_sum, 'cpu'), (focal_triton.triton_focal_sum, DEVICE)):
-        x = logits.to(device, dtype).requires_grad_()
+        # A leaf of its own: `to` returns the same tensor where nothing changes.
+        x = logits.detach().to(device, dtype).clone().requires_grad_()
         args = [None if a is None else a.to(device) for a in (target, score, weight)]
         moved = terms._replace(
             **{
