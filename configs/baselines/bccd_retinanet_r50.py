@@ -7,3 +7,4 @@ model.bbox_head.num_classes = 3
 model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
 # In place of YOLOv2, not merged into it.
 model._delete_ = True
+optim_wrapper = dict(optimizer=dict(lr=0.0005))  # studies/bccd_rates.py

@@ -9,3 +9,4 @@ model.backbone.init_cfg = None
 model.bbox_head.anchor_generator.strides = [8, 16, 32, (59, 64), (83, 107), (139, 320)]
 # In place of YOLOv2, not merged into it.
 model._delete_ = True
+optim_wrapper = dict(optimizer=dict(lr=0.0005))  # studies/bccd_rates.py

@@ -5,3 +5,4 @@ model = dict(
     neck=dict(in_channels=(512, 1024), out_channels=1024, passthrough_channels=64),
     bbox_head=dict(in_channels=1280, feat_channels=1024),
 )
+optim_wrapper = dict(optimizer=dict(lr=0.001))  # studies/bccd_rates.py

@@ -3,7 +3,7 @@
 # detector, `model.backbone.init_cfg` as in MMDetection's own config for a backbone.
 _base_ = '../../study/bccd_final.py'
 optim_wrapper = dict(
-    optimizer=dict(lr=0.0005),
+    optimizer=dict(lr=0.001),
     # RTMDet shares convolutions between its levels.
     paramwise_cfg=dict(bypass_duplicate=True),
 )
