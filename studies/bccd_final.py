@@ -1,6 +1,6 @@
 # The best of ours against MMDetection's detectors: `trainval` to `test`, trained at 416x320 and
-# tested at 480x384, 40 epochs, from scratch, the same augmentation; learning rates 0.002 for ours
-# (a narrow network) and 0.0005 for the others, untuned.
+# tested at 480x384, 40 epochs, from scratch, the same augmentation; learning rates by
+# bccd_rates.py, but for the narrow YOLOv2, which has 0.002, untuned.
 # `python tools/study.py studies/bccd_final.py`
 config = '../configs/study/bccd_final.py'
 seeds = [10, 11, 12]  # not those by which it was chosen

@@ -2,6 +2,7 @@
 
 python tools/benchmark.py configs/yolov2_fl.py configs/anywhere/*.py
 python tools/benchmark.py A.py B.py --checkpoints A.pth B.pth --size 320 256 --modes float32 amp
+python tools/benchmark.py --times work_dirs/benchmark/benchmark.csv --study docs/results/mine.csv
 
 Any configs of MMDetection's kind. The detectors take turns, so that a busy machine slows all alike:
 read the ratios. For each: parameters, FLOPs (of one forward pass, a multiplication with its
@@ -9,7 +10,8 @@ addition counted once), milliseconds of one image and images a second in batches
 alone and of the whole prediction (pipeline, network, boxes), milliseconds of a training step, the
 share of it that the head takes for its targets and losses (forward), and the peak of memory in it
 beyond the weights. Checkpoints are evaluated on the config's test set. Writes benchmark.md,
-benchmark.csv and benchmark.png; a detector that fails is named, and the others go on.
+benchmark.csv and benchmark.png; a detector that fails is named, and the others go on. With --times
+nothing is timed: an earlier table gets the accuracies that a study has found since.
 """
 
 import argparse
@@ -59,6 +61,8 @@ COLUMNS = {
     'AP50': 'AP50',
     'AP': 'AP',
 }
+# In the CSV besides.
+ABOUT = ('machine', 'batch')
 
 
 # What is timed, and where it goes.
@@ -75,7 +79,7 @@ def parse_args(args=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('configs', nargs='+', type=Path, help='config files')
+    parser.add_argument('configs', nargs='*', type=Path, help='config files')
     parser.add_argument('--names', nargs='+', help='of the configs, for the table')
     parser.add_argument(
         '--checkpoints', nargs='+', help="one for each config, '-' for none; evaluated"
@@ -83,6 +87,7 @@ def parse_args(args=None):
     parser.add_argument(
         '--study', type=Path, help='table of tools/study.py; accuracy of the rows named as here'
     )
+    parser.add_argument('--times', type=Path, help='benchmark.csv of an earlier run')
     parser.add_argument('--modes', nargs='+', choices=MODES, default=['float32'])
     parser.add_argument(
         '--size',
@@ -97,6 +102,10 @@ def parse_args(args=None):
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='folder')
     args = parser.parse_args(args)
+    if bool(args.configs) == bool(args.times):
+        parser.error('either config files or --times')
+    if args.times and not args.study:
+        parser.error('--times needs --study, whose accuracies it gets')
     for name in ('names', 'checkpoints'):
         given = getattr(args, name)
         if given and len(given) != len(args.configs):
@@ -104,8 +113,9 @@ def parse_args(args=None):
     missing = [str(path) for path in args.configs if not path.is_file()]
     if missing:
         parser.error(f'there is no such config file: {", ".join(missing)}')
-    if args.study and not args.study.is_file():
-        parser.error(f'{args.study}: there is no such table')
+    for table in (args.study, args.times):
+        if table and not table.is_file():
+            parser.error(f'{table}: there is no such table')
     if min(args.batch, args.boxes, args.repeat) < 1:
         parser.error('--batch, --boxes and --repeat must be at least 1')
     args.names = args.names or [path.stem for path in args.configs]
@@ -278,6 +288,8 @@ def evaluate(path, checkpoint, folder):
 def measure(args):
     """One row for each detector and mode; what failed, by name."""
     contestants, rows, failed = {}, {}, {}
+    about = dict(machine=machine(args.device), batch=args.batch)
+    print(about['machine'])
     for path, name in zip(args.configs, args.names):
         for mode in args.modes:
             try:
@@ -291,7 +303,7 @@ def measure(args):
                 continue
             contestants[name, mode] = contestant
             rows[name, mode] = dict(
-                config=name, mode=mode, parameters_m=parameters / 1e6, gflops=flops / 1e9
+                config=name, mode=mode, parameters_m=parameters / 1e6, gflops=flops / 1e9, **about
             )
     for function, column in FUNCTIONS.items():
         print(f'\nTiming {COLUMNS[column]}')
@@ -309,6 +321,20 @@ def measure(args):
         rows[key]['loss_share'] = losses / rows[key]['step_ms']
         rows[key]['memory_mb'] = peak_memory(args.device, contestant.step) / 1e6
     return list(rows.values()), failed
+
+
+def read_times(file):
+    """The rows of an earlier run."""
+    with open(file, newline='', encoding='utf-8') as stream:
+        rows = list(csv.DictReader(stream))
+    words = {'config', 'mode', 'machine'}
+    lacking = {*COLUMNS, *ABOUT} - set(rows[0] if rows else ())
+    if lacking:
+        raise SystemExit(f'{file}: no table of tools/benchmark.py, it lacks {sorted(lacking)}')
+    return [
+        {key: value if key in words else float(value) for key, value in row.items() if value != ''}
+        for row in rows
+    ]
 
 
 def add_accuracy(args, rows):
@@ -352,27 +378,32 @@ def markdown(rows):
 
 def draw(rows):
     """AP50 over milliseconds, if accuracies are known; else milliseconds and memory as bars."""
-    labels = [
-        row['config'] + ('' if row['mode'] == 'float32' else f', {row["mode"]}') for row in rows
-    ]
     known = [row for row in rows if row.get('AP50') is not None]
     figure = Figure(figsize=(8 if known else 12, max(4, 0.4 * len(rows) + 1)))
     figure.set_layout_engine('constrained')
     if known:
         axis = figure.subplots()
-        for row, label in zip(rows, labels):
-            if row.get('AP50') is not None:
-                axis.plot(row['prediction_ms'], 100 * row['AP50'], 'o', markersize=8)
-                axis.annotate(
-                    label,
-                    (row['prediction_ms'], 100 * row['AP50']),
-                    xytext=(6, 4),
-                    textcoords='offset points',
-                )
-        axis.set(xlabel='whole prediction of an image (ms)', ylabel='AP50', xlim=(0, None))
+        modes = list(dict.fromkeys(row['mode'] for row in known))
+        for name in dict.fromkeys(row['config'] for row in known):
+            own = [row for row in known if row['config'] == name]
+            points = [(row['prediction_ms'], 100 * row['AP50']) for row in own]
+            (line,) = axis.plot(*zip(*points), '-', linewidth=1)
+            for row, point in zip(own, points):
+                marker = 'osD^'[modes.index(row['mode'])]
+                axis.plot(*point, marker, markersize=8, color=line.get_color())
+            axis.annotate(name, min(points), xytext=(0, 8), textcoords='offset points')
+        if len(modes) > 1:
+            for mode, marker in zip(modes, 'osD^'):
+                axis.plot([], [], marker, color='grey', label=mode)
+            axis.legend(loc='lower left')
+        axis.set(xlabel='whole prediction of an image (ms)', ylabel='AP50')
         axis.margins(0.15)
+        axis.set_xlim(0, 1.2 * max(row['prediction_ms'] for row in known))
         axis.grid(alpha=0.3)
         return figure
+    labels = [
+        row['config'] + ('' if row['mode'] == 'float32' else f', {row["mode"]}') for row in rows
+    ]
     axes = figure.subplots(1, 3)
     for axis, key in zip(axes, ('prediction_ms', 'step_ms', 'memory_mb')):
         axis.barh(labels, [row[key] for row in rows], color='tab:blue')
@@ -385,17 +416,15 @@ def draw(rows):
 
 def main(args=None):
     args = parse_args(args)
-    where = machine(args.device)
-    print(where)
-    rows, failed = measure(args)
+    rows, failed = (read_times(args.times), {}) if args.times else measure(args)
     if rows:
         failed |= add_accuracy(args, rows)
         args.out.mkdir(parents=True, exist_ok=True)
-        text = f'{where}; batches of {args.batch}\n\n{markdown(rows)}\n'
+        text = f'{rows[0]["machine"]}; batches of {rows[0]["batch"]:g}\n\n{markdown(rows)}\n'
         text += ''.join(f'\n{name} failed: {error}\n' for name, error in failed.items())
         (args.out / 'benchmark.md').write_text(text, encoding='utf-8')
         with open(args.out / 'benchmark.csv', 'w', newline='', encoding='utf-8') as stream:
-            writer = csv.DictWriter(stream, list(COLUMNS), lineterminator='\n')
+            writer = csv.DictWriter(stream, [*COLUMNS, *ABOUT], lineterminator='\n')
             writer.writeheader()
             writer.writerows(rows)
         draw(rows).savefig(args.out / 'benchmark.png', dpi=90)

@@ -82,3 +82,20 @@ def test_usage_errors(tool, refused, tmp_path):
     file = write(tmp_path, 'focal')
     assert '--names: 2 for 1' in refused(main, file, '--names', 'a', 'b')
     assert '--batch' in refused(main, file, '--batch', '0')
+
+
+def test_accuracies_for_earlier_times(tool, refused, tmp_path):
+    out, before = run(tool, tmp_path, write(tmp_path, 'focal'))
+    table = tmp_path / 'study.csv'
+    table.write_text('row,seed,minutes,images,parameters,AP50,AP\nfocal,0,1,1,1,0.5,0.2\n')
+    times = ['--times', str(out / 'benchmark.csv'), '--study', str(table)]
+    first_line = (out / 'benchmark.md').read_text().splitlines()[0]
+    tool('benchmark')([*times, '--out', str(tmp_path / 'again')])
+    (row,) = csv.DictReader((tmp_path / 'again/benchmark.csv').open())
+    assert row == before[0] | dict(AP50='0.5', AP='0.2', batch='2.0')
+    assert (tmp_path / 'again/benchmark.md').read_text().splitlines()[0] == first_line
+    main = tool('benchmark')
+    assert 'needs --study' in refused(main, *times[:2])
+    assert 'either config files or --times' in refused(main, 'a.py', *times)
+    with pytest.raises(SystemExit, match='study.csv: no table of tools/benchmark.py'):
+        main(['--times', str(table), '--study', str(table)])
