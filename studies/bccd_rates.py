@@ -1,4 +1,4 @@
-# Learning rates for studies/bccd_final.py: `train` to `val`, 15 epochs, one seed, all else as there.
+# Learning rates for studies/bccd_final.py: `train` to `val`, 15 epochs, one seed, else the same.
 # `python tools/study.py studies/bccd_rates.py`
 _rates = (0.0005, 0.001, 0.002)
 _on_val = dict(

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -384,21 +385,30 @@ def draw(rows):
     if known:
         axis = figure.subplots()
         modes = list(dict.fromkeys(row['mode'] for row in known))
-        for name in dict.fromkeys(row['config'] for row in known):
+        fastest_first = sorted(known, key=lambda row: row['prediction_ms'])
+        names = list(dict.fromkeys(row['config'] for row in fastest_first))
+        for number, name in enumerate(names):
             own = [row for row in known if row['config'] == name]
             points = [(row['prediction_ms'], 100 * row['AP50']) for row in own]
             (line,) = axis.plot(*zip(*points), '-', linewidth=1)
             for row, point in zip(own, points):
                 marker = 'osD^'[modes.index(row['mode'])]
                 axis.plot(*point, marker, markersize=8, color=line.get_color())
-            axis.annotate(name, min(points), xytext=(0, 8), textcoords='offset points')
+            above_or_below = (0, -17 if number % 2 else 8)  # neighbours do not overlap
+            axis.annotate(name, min(points), xytext=above_or_below, textcoords='offset points')
         if len(modes) > 1:
             for mode, marker in zip(modes, 'osD^'):
                 axis.plot([], [], marker, color='grey', label=mode)
             axis.legend(loc='lower left')
         axis.set(xlabel='whole prediction of an image (ms)', ylabel='AP50')
         axis.margins(0.15)
-        axis.set_xlim(0, 1.2 * max(row['prediction_ms'] for row in known))
+        times = [row['prediction_ms'] for row in known]
+        if max(times) > 5 * min(times):
+            axis.set(xscale='log', xlim=(0.8 * min(times), 2 * max(times)))
+            axis.xaxis.set_major_formatter(ScalarFormatter())
+            axis.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
+        else:
+            axis.set_xlim(0, 1.2 * max(times))
         axis.grid(alpha=0.3)
         return figure
     labels = [
