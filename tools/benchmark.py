@@ -328,13 +328,13 @@ def read_times(file):
     """The rows of an earlier run."""
     with open(file, newline='', encoding='utf-8') as stream:
         rows = list(csv.DictReader(stream))
-    words = {'config', 'mode', 'machine'}
-    lacking = {*COLUMNS, *ABOUT} - set(rows[0] if rows else ())
-    if lacking:
+    needed = {*COLUMNS, *ABOUT} - {'AP50', 'AP'}
+    lacking = {key for key in needed if not all(row.get(key) for row in rows)}
+    if not rows or lacking:
         raise SystemExit(f'{file}: no table of tools/benchmark.py, it lacks {sorted(lacking)}')
+    types = dict(config=str, mode=str, machine=str, batch=int)
     return [
-        {key: value if key in words else float(value) for key, value in row.items() if value != ''}
-        for row in rows
+        {key: types.get(key, float)(value) for key, value in row.items() if value} for row in rows
     ]
 
 
@@ -349,6 +349,9 @@ def add_accuracy(args, rows):
             accuracy[row] = {
                 key: float(np.mean([m[key] for m in metrics if key in m])) for key in ('AP50', 'AP')
             }
+        unknown = sorted({row['config'] for row in rows} - set(accuracy))
+        if unknown:
+            print(f'{args.study} has no rows named {unknown}; it has {sorted(accuracy)}')
     for path, name, checkpoint in zip(args.configs, args.names, args.checkpoints or ()):
         if checkpoint != '-':
             try:
@@ -430,7 +433,7 @@ def main(args=None):
     if rows:
         failed |= add_accuracy(args, rows)
         args.out.mkdir(parents=True, exist_ok=True)
-        text = f'{rows[0]["machine"]}; batches of {rows[0]["batch"]:g}\n\n{markdown(rows)}\n'
+        text = f'{rows[0]["machine"]}; batches of {rows[0]["batch"]}\n\n{markdown(rows)}\n'
         text += ''.join(f'\n{name} failed: {error}\n' for name, error in failed.items())
         (args.out / 'benchmark.md').write_text(text, encoding='utf-8')
         with open(args.out / 'benchmark.csv', 'w', newline='', encoding='utf-8') as stream:

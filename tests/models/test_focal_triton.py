@@ -58,7 +58,9 @@ def test_equals_the_sum_in_blocks(arguments, kind):
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision(dtype):
     logits, labels, *_ = make()
-    logits[0] = torch.tensor([9.5, 12.0, -9.5, 30.0, -30.0])  # where a float16 sigmoid is 0 or 1
+    logits[0] = torch.tensor(
+        [9.5, 12.0, -9.5, 30.0, -30.0]
+    )  # where a float16 sigmoid is 0 or 1, or near
     compare(BalancedFocalLoss().terms, logits, labels, None, None, dtype)
 
 

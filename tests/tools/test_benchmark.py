@@ -84,7 +84,7 @@ def test_usage_errors(tool, refused, tmp_path):
     assert '--batch' in refused(main, file, '--batch', '0')
 
 
-def test_accuracies_for_earlier_times(tool, refused, tmp_path):
+def test_accuracies_for_earlier_times(tool, refused, tmp_path, capsys):
     out, before = run(tool, tmp_path, write(tmp_path, 'focal'))
     table = tmp_path / 'study.csv'
     table.write_text('row,seed,minutes,images,parameters,AP50,AP\nfocal,0,1,1,1,0.5,0.2\n')
@@ -92,8 +92,12 @@ def test_accuracies_for_earlier_times(tool, refused, tmp_path):
     first_line = (out / 'benchmark.md').read_text().splitlines()[0]
     tool('benchmark')([*times, '--out', str(tmp_path / 'again')])
     (row,) = csv.DictReader((tmp_path / 'again/benchmark.csv').open())
-    assert row == before[0] | dict(AP50='0.5', AP='0.2', batch='2.0')
+    assert row == before[0] | dict(AP50='0.5', AP='0.2')
     assert (tmp_path / 'again/benchmark.md').read_text().splitlines()[0] == first_line
+    table.write_text(table.read_text().replace('focal', 'other'))
+    capsys.readouterr()
+    tool('benchmark')([*times, '--out', str(tmp_path / 'again')])
+    assert "has no rows named ['focal']; it has ['other']" in capsys.readouterr().out
     main = tool('benchmark')
     assert 'needs --study' in refused(main, *times[:2])
     assert 'either config files or --times' in refused(main, 'a.py', *times)

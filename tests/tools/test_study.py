@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 import sys
 import time
@@ -105,13 +106,16 @@ def test_what_a_table_has_is_not_run_again(tool, study, tmp_path, capsys, monkey
     assert '1 runs, 1 of them to do' in printed and '2 lines of other configs' in printed
 
 
-def train(*arguments):
+def train(data, *arguments):
+    os.environ['MMDET_YOLO2FL_DATA'] = data  # the process has the variables of an earlier one
     load_tool('study')(arguments)
 
 
 def test_a_killed_run_goes_on(tool, study, tmp_path):
     folder = tmp_path / 'work_dirs/study/trial/focal/seed_0'
-    worker = start(train, study(), '--out', str(folder.parents[1]), '--worker', 'focal', '0')
+    file, out = study(), str(folder.parents[1])
+    cache = os.environ['MMDET_YOLO2FL_DATA']
+    worker = start(train, cache, file, '--out', out, '--worker', 'focal', '0')
     while not (folder / 'last_checkpoint').is_file():
         assert worker.is_alive()
         time.sleep(0.02)
@@ -139,28 +143,33 @@ def test_budget(tool, study, tmp_path, budget):
 
 
 STAND_IN = """#!/bin/sh
-# Called as Python is: tools/study.py FILE --out FOLDER --worker ROW SEED
-echo "this is $6"
+# Called as Python is: tools/study.py FILE --out FOLDER --worker ROW SEED --cfg-options ...
+echo "$@" >&2
 [ "$6" = focal ] && cp done.json "$4/focal/seed_0/result.json"
 """
 
 
-def test_a_failed_run_is_named_and_the_others_go_on(tool, study, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_a_failed_run_is_named_and_the_others_go_on(
+    tool, study, tmp_path, capsys, monkeypatch, jobs
+):
     main, python = tool('study'), tmp_path / 'python'
     python.write_text(STAND_IN)
     python.chmod(0o755)
     monkeypatch.setattr(sys, 'executable', str(python))
     out = tmp_path / 'work_dirs/study/trial'
-    (run,) = (run for run in load_study(study(), out).runs if run.row == 'focal')
+    options = {'train_cfg.max_epochs': 1}
+    (run,) = (run for run in load_study(study(), out, options).runs if run.row == 'focal')
     finish(run, AP50=0.5, AP=0.25)
     (run.folder / 'result.json').rename(tmp_path / 'done.json')
     with pytest.raises(SystemExit) as stop:
-        main([study(), '--jobs', '2'])
+        main([study(), '--jobs', str(jobs), '--cfg-options', 'train_cfg.max_epochs=1'])
     printed = capsys.readouterr().out
-    assert '2 runs, 2 of them to do, 2 at once' in printed
+    assert f'2 runs, 2 of them to do, {jobs} at once' in printed
     assert 'focal, seed 0: AP50 0.500, AP 0.250' in printed
     for row in ('plain', 'focal'):
-        assert (out / row / 'seed_0/log.txt').read_text() == f'this is {row}\n'
+        log = (out / row / 'seed_0/log.txt').read_text()
+        assert log.endswith(f'--worker {row} 0 --cfg-options train_cfg.max_epochs=1\n')
     assert '1 runs failed' in str(stop.value) and 'plain, seed 0' in str(stop.value)
 
 

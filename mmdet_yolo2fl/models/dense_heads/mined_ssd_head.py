@@ -1,4 +1,4 @@
-"""SSD as it was published, able to predict."""
+"""SSD with its own loss (Liu et al., arXiv:1512.02325), able to predict."""
 
 from mmdet.models.dense_heads import SSDHead
 from mmdet.registry import MODELS
