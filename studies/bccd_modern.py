@@ -70,6 +70,19 @@ rows = {
             ),
         ]
     ),
+    # ExpMomentumEMA takes thousands of iterations to begin: these trainings have 780.
+    'average of the weights of 100 iterations (EMA)': _row(
+        custom_hooks=[
+            *_hooks,
+            dict(
+                type='EMAHook',
+                ema_type='ExponentialMovingAverage',
+                momentum=0.01,
+                update_buffers=True,
+                priority=49,
+            ),
+        ]
+    ),
     'CIoU loss': _row(
         dict(loss_xy=None, loss_wh=None, loss_bbox=dict(type='CIoULoss', loss_weight=3.0))
     ),
