@@ -7,5 +7,5 @@ model.bbox_head.num_classes = 3
 model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
 # In place of YOLOv2, not merged into it.
 model._delete_ = True
-# In float32: MMCV's focal loss on a GPU is NaN for a float16 logit above 8.3, and knows no bfloat16.
+# In float32: MMCV's focal loss on a GPU is NaN for float16 logits above 8.3, and knows no bfloat16.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=0.0005))
