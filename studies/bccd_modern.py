@@ -38,6 +38,11 @@ def _row(head=None, **changes):
     return changes | dict(model=changes.get('model', {}) | dict(bbox_head=head))
 
 
+def _average(**kind):
+    hook = dict(type='EMAHook', update_buffers=True, priority=49, **kind)
+    return _row(custom_hooks=[*_hooks, hook])
+
+
 def _mixed(*steps):
     dataset = dict(
         _delete_=True,
@@ -58,30 +63,10 @@ rows = {
             dict(type='MultiStepLR', by_epoch=True, begin=0, end=30, milestones=[11, 17]),
         ]
     ),
-    'average of the weights (EMA)': _row(
-        custom_hooks=[
-            *_hooks,
-            dict(
-                type='EMAHook',
-                ema_type='ExpMomentumEMA',
-                momentum=0.002,
-                update_buffers=True,
-                priority=49,
-            ),
-        ]
-    ),
-    # ExpMomentumEMA takes thousands of iterations to begin: these trainings have 780.
-    'average of the weights of 100 iterations (EMA)': _row(
-        custom_hooks=[
-            *_hooks,
-            dict(
-                type='EMAHook',
-                ema_type='ExponentialMovingAverage',
-                momentum=0.01,
-                update_buffers=True,
-                priority=49,
-            ),
-        ]
+    'average of the weights (EMA)': _average(ema_type='ExpMomentumEMA', momentum=0.002),
+    # That takes thousands of iterations to begin; these trainings have 780.
+    'average of the weights of 100 iterations (EMA)': _average(
+        ema_type='ExponentialMovingAverage', momentum=0.01
     ),
     'CIoU loss': _row(
         dict(loss_xy=None, loss_wh=None, loss_bbox=dict(type='CIoULoss', loss_weight=3.0))

@@ -88,7 +88,9 @@ def parse_args(args=None):
     parser.add_argument(
         '--study', type=Path, help='table of tools/study.py; accuracy of the rows named as here'
     )
-    parser.add_argument('--times', type=Path, help='benchmark.csv of an earlier run')
+    parser.add_argument(
+        '--times', type=Path, help='benchmark.csv of an earlier run, in place of configs'
+    )
     parser.add_argument('--modes', nargs='+', choices=MODES, default=['float32'])
     parser.add_argument(
         '--size',
