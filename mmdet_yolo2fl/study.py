@@ -25,6 +25,7 @@ the same config: the tables can be kept where the folders are not.
 """
 
 import copy
+import functools
 import hashlib
 import json
 import math
@@ -152,7 +153,7 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
         raise ValueError(f'{file}: the baseline {baseline!r} is none of the rows {list(rows)}')
     if len(budget) > 1 or set(budget) - {'images', 'minutes'}:
         raise ValueError(f'{file}: the budget is `images` or `minutes`, got {budget}')
-    numbered = []
+    numbered, read = [], functools.cache(Config.fromfile)
     for position, (row, changes) in enumerate(rows.items()):
         source = changes.get('config') or spec.get('config')
         if source is None:
@@ -166,7 +167,7 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
             raise ValueError(f'{file}: the row {row!r} has `tta`, but no `checkpoint` to evaluate')
         for number, seed in enumerate(changes.get('seeds') or spec.get('seeds') or [0]):
             folder = Path(out, _folder_name(row), f'seed_{seed}')
-            config = _run_config(source, overrides, options, seed, folder)
+            config = _run_config(copy.deepcopy(read(source)), overrides, options, seed, folder)
             if changes.get('tta'):
                 use_tta(config)
             of_seed = checkpoint.replace('{seed}', str(seed))
@@ -180,8 +181,7 @@ def _folder_name(row: str) -> str:
     return re.sub(r'\W+', '_', row).strip('_')
 
 
-def _run_config(source, overrides, options, seed, folder) -> Config:
-    config = Config.fromfile(source)
+def _run_config(config, overrides, options, seed, folder) -> Config:
     # Copied: merging takes `_delete_` out, which the next seed needs again.
     config.merge_from_dict(copy.deepcopy(overrides))
     config.merge_from_dict(copy.deepcopy(options or {}))

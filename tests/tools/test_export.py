@@ -55,6 +55,11 @@ def exported(tmp_path_factory):
 
 
 @pytest.fixture
+def squares(tmp_path, data_root):
+    return write_squares(tmp_path, data_root, tiny=True)
+
+
+@pytest.fixture
 def config(squares):
     return squares[0]
 
@@ -119,9 +124,11 @@ def run_example(example, folder, name, photo, drawn):
 
 
 @pytest.fixture(scope='module')
-def grey(exported):
-    """As ``exported``, of one channel: the weights of the three added up."""
-    config, checkpoint, data_root = exported[2].with_name('grey.py'), *exported[3:]
+def grey(exported, tmp_path_factory):
+    """As ``exported``, tiny and of one channel: the weights of the three added up."""
+    folder, data_root = tmp_path_factory.mktemp('grey'), exported[-1]
+    squares, checkpoint = write_squares(folder, data_root, tiny=True)
+    config = folder / 'grey.py'
     config.write_text(
         """
 _base_ = './squares.py'
@@ -138,11 +145,10 @@ model = dict(
     first = next(name for name in weights if name.endswith('conv.weight'))
     assert weights[first].shape[1] == 3
     weights[first] = weights[first].sum(1, keepdim=True)
-    checkpoint = checkpoint.with_name('grey.pth')
     torch.save(weights, checkpoint)
     formats = ('--formats', 'onnx', 'onnx-nms', '--num-images', '3')
-    printed = export(config, checkpoint, '--out', config.parent / 'exported', *formats)
-    return exported[0], printed, config, checkpoint, data_root
+    printed = export(config, checkpoint, '--out', folder / 'exported', *formats)
+    return folder / 'exported', printed, config, checkpoint, data_root
 
 
 @pytest.mark.parametrize('name', ['squares', 'grey'])

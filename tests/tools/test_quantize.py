@@ -27,7 +27,7 @@ def files(tmp_path_factory):
     """Config, detector, and the folder of squares.onnx, squares_nms.onnx; made once."""
     folder = tmp_path_factory.mktemp('quantize')
     data_root = write_data(folder / 'data')
-    squares, checkpoint = write_squares(folder, data_root)
+    squares, checkpoint = write_squares(folder, data_root, tiny=True)
     path = folder / 'trained.py'
     path.write_text(
         f"""
