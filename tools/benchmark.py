@@ -1,7 +1,7 @@
 """Compares detectors: size, speed, memory and, where known, accuracy, side by side in one run.
 
 python tools/benchmark.py configs/yolov2_fl.py configs/anywhere/*.py
-python tools/benchmark.py A.py B.py --checkpoints A.pth B.pth --size 320 256 --modes float32 amp
+python tools/benchmark.py A.py B.py --checkpoints A.pth B.pth --images *.jpg --modes float32 amp
 python tools/benchmark.py --times work_dirs/benchmark/benchmark.csv --study docs/results/mine.csv
 
 Any configs of MMDetection's kind. The detectors take turns, so that a busy machine slows all alike:
@@ -9,19 +9,23 @@ read the ratios. For each: parameters, FLOPs (of one forward pass, a multiplicat
 addition counted once), milliseconds of one image and images a second in batches, of the network
 alone and of the whole prediction (pipeline, network, boxes), milliseconds of a training step, the
 share of it that the head takes for its targets and losses (forward), and the peak of memory in it
-beyond the weights. Checkpoints are evaluated on the config's test set. Writes benchmark.md,
+beyond the weights. What the boxes of a prediction take depends on how many there are: without
+checkpoints the weights are random, and nearly all pass; with them, give --images. Checkpoints are
+also evaluated on the config's test set. Writes benchmark.md,
 benchmark.csv and benchmark.png; a detector that fails is named, and the others go on. With --times
 nothing is timed: an earlier table gets the accuracies that a study has found since.
 """
 
 import argparse
 import csv
+import itertools
 import statistics
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -38,6 +42,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.checkpoints import verify_checkpoint
+from mmdet_yolo2fl.detector import load_detector
 from mmdet_yolo2fl.measure import alternate, machine, peak_memory, synchronize
 from mmdet_yolo2fl.study_tables import read_csv
 
@@ -83,7 +88,17 @@ def parse_args(args=None):
     parser.add_argument('configs', nargs='*', type=Path, help='config files')
     parser.add_argument('--names', nargs='+', help='of the configs, for the table')
     parser.add_argument(
-        '--checkpoints', nargs='+', help="one for each config, '-' for none; evaluated"
+        '--checkpoints',
+        nargs='+',
+        metavar='CHECKPOINT',
+        help="one for each config, '-' for none; timed with its weights, and evaluated",
+    )
+    parser.add_argument(
+        '--images',
+        nargs='+',
+        type=Path,
+        metavar='FILE',
+        help='what is predicted, in turn (default: noise, in which a trained detector sees little)',
     )
     parser.add_argument(
         '--study', type=Path, help='table of tools/study.py; accuracy of the rows named as here'
@@ -119,6 +134,9 @@ def parse_args(args=None):
     for table in (args.study, args.times):
         if table and not table.is_file():
             parser.error(f'{table}: there is no such table')
+    lost = [str(path) for path in args.images or () if not cv2.haveImageReader(str(path))]
+    if lost:
+        parser.error(f'--images: no image that OpenCV reads: {", ".join(lost)}')
     if min(args.batch, args.boxes, args.repeat) < 1:
         parser.error('--batch, --boxes and --repeat must be at least 1')
     args.names = args.names or [path.stem for path in args.configs]
@@ -133,37 +151,44 @@ class Contestant:
     Args:
         path (Path): Its config.
         mode (str): One of ``MODES``.
+        checkpoint (str): Of its weights; '-' for random ones.
         args (argparse.Namespace): Of the command line.
     """
 
-    def __init__(self, path, mode, args):
+    def __init__(self, path, mode, checkpoint, args):
         cfg = Config.fromfile(path)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         self.args, self.device = args, args.device
         self.amp, channels_last = MODES[mode]
         self.pipeline = Compose(array_pipeline(cfg, args.size))
-        # A camera's picture; the pipeline brings it to the size of the network.
-        self.photo = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-        model_cfg = cfg.model.copy()
-        model_cfg.data_preprocessor.batch_augments = None
+        cfg.model.data_preprocessor.batch_augments = None
         torch.manual_seed(0)
-        self.model = revert_sync_batchnorm(MODELS.build(model_cfg)).to(self.device)
+        model = MODELS.build(cfg.model) if checkpoint == '-' else load_detector(cfg, checkpoint)[0]
+        self.model = revert_sync_batchnorm(model).to(self.device)
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.momentum = 0.0  # the training steps shall not change what is predicted
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
-        self.single = self.inputs(1)
-        self.batch = self.inputs(args.batch)
+        # A camera's picture; the pipeline brings it to the size of the network.
+        noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+        self.single = self.inputs([noise])
+        self.batch = self.inputs(args.batch * [noise])
+        pictures = [cv2.imread(str(file)) for file in args.images or ()] or [noise]
+        self.pictures = itertools.cycle(pictures)
+        self.picture_batch = self.inputs(itertools.islice(itertools.cycle(pictures), args.batch))
         wrapper = 'YOLOV2AmpOptimWrapper' if self.amp else 'OptimWrapper'
         self.optimizer = build_optim_wrapper(
-            self.model, dict(type=wrapper, optimizer=dict(type='SGD', lr=1e-9))
+            self.model, dict(type=wrapper, optimizer=dict(type='SGD', lr=0.0))
         )
-        self.num_classes = model_cfg.bbox_head.num_classes
+        self.num_classes = cfg.model.bbox_head.num_classes
         self.samples = self.truths(args.batch)
         self.loss_ms = []
         self.time_losses()
 
-    def inputs(self, number):
-        """Images as the pipeline packs them."""
-        packed = [self.pipeline(dict(img=self.photo, img_id=0)) for _ in range(number)]
+    def inputs(self, pictures):
+        """Pictures as the pipeline packs them."""
+        packed = [self.pipeline(dict(img=picture, img_id=0)) for picture in pictures]
         return {key: [sample[key] for sample in packed] for key in packed[0]}
 
     def truths(self, number):
@@ -224,13 +249,13 @@ class Contestant:
     def prediction(self):
         self.model.eval()
         with self.autocast():
-            self.model.test_step(self.inputs(1))
+            self.model.test_step(self.inputs([next(self.pictures)]))
 
     @torch.no_grad()
     def throughput(self):
         self.model.eval()
         with self.autocast():
-            self.model.test_step(self.batch)
+            self.model.test_step(self.picture_batch)
 
     def step(self):
         self.model.train()
@@ -293,10 +318,11 @@ def measure(args):
     contestants, rows, failed = {}, {}, {}
     about = dict(machine=machine(args.device), batch=args.batch)
     print(about['machine'])
-    for path, name in zip(args.configs, args.names):
+    checkpoints = args.checkpoints or len(args.configs) * ['-']
+    for path, name, checkpoint in zip(args.configs, args.names, checkpoints):
         for mode in args.modes:
             try:
-                contestant = Contestant(path, mode, args)
+                contestant = Contestant(path, mode, checkpoint, args)
                 parameters, flops = contestant.complexity()
                 for function in FUNCTIONS:
                     getattr(contestant, function)()
@@ -355,7 +381,7 @@ def add_accuracy(args, rows):
         if unknown:
             print(f'{args.study} has no rows named {unknown}; it has {sorted(accuracy)}')
     for path, name, checkpoint in zip(args.configs, args.names, args.checkpoints or ()):
-        if checkpoint != '-':
+        if checkpoint != '-' and any(row['config'] == name for row in rows):
             try:
                 with tempfile.TemporaryDirectory() as folder:
                     accuracy[name] = evaluate(path, checkpoint, folder)

@@ -1,6 +1,8 @@
 import csv
 
+import cv2
 import pytest
+import torch
 
 from tests.tools.conftest import ROOT
 
@@ -67,13 +69,44 @@ def test_accuracy_from_a_study(tool, tmp_path):
     assert '| 0.600 | 0.300 |' in (out / 'benchmark.md').read_text()
 
 
-def test_a_broken_checkpoint_does_not_cost_the_times(tool, tmp_path):
+def test_a_broken_checkpoint_is_named_and_the_others_go_on(tool, tmp_path):
     broken = tmp_path / 'broken.pth'
     broken.write_bytes(b'no checkpoint')
-    with pytest.raises(SystemExit, match='focal, accuracy.*broken.pth'):
-        run(tool, tmp_path, write(tmp_path, 'focal'), '--checkpoints', str(broken))
+    files = [write(tmp_path, 'focal'), write(tmp_path, 'squared', 'yolov2')]
+    with pytest.raises(SystemExit, match='1 failed.*focal, float32.*broken.pth'):
+        run(tool, tmp_path, *files, '--checkpoints', str(broken), '-')
+    (row,) = csv.DictReader((tmp_path / 'out/benchmark.csv').open())
+    assert row['config'] == 'squared' and float(row['step_ms']) > 0 and not row['AP50']
+
+
+def test_an_evaluation_that_fails_does_not_cost_the_times(tool, tmp_path, squares):
+    config, checkpoint = map(str, squares)
+    lost = tmp_path / 'lost.py'
+    lost.write_text(f"_base_ = {config!r}\ntest_dataloader = dict(dataset=dict(ann_file='none'))\n")
+    with pytest.raises(SystemExit, match='1 failed.*lost, accuracy.*none'):
+        run(tool, tmp_path, str(lost), '--checkpoints', checkpoint)
     (row,) = csv.DictReader((tmp_path / 'out/benchmark.csv').open())
     assert float(row['step_ms']) > 0 and not row['AP50']
+
+
+def test_weights_and_images_of_the_user(tool, squares, data_root):
+    """The training steps leave them as they are, and the images take turns."""
+    parts = tool('benchmark').__globals__
+    config, checkpoint = map(str, squares)
+    images = [str(data_root / f'{number}.png') for number in (1, 2, 3)]
+    arguments = [config, '--batch', '2', '--device', 'cpu', '--images', *images]
+    contestant = parts['Contestant'](config, 'float32', checkpoint, parts['parse_args'](arguments))
+    for function in (*parts['FUNCTIONS'], 'prediction'):
+        getattr(contestant, function)()
+    assert (next(contestant.pictures) == cv2.imread(images[2])).all()
+    batch = contestant.picture_batch['inputs']
+    assert len(batch) == 2 and not torch.equal(*batch)
+    weights = torch.load(checkpoint, weights_only=True)
+    found = contestant.model.state_dict()
+    changed = {key for key in weights if not torch.equal(weights[key], found[key])}
+    # What counts the training steps shows that there were any.
+    counters = {key for key in weights if key.endswith(('num_batches_tracked', '.seen'))}
+    assert changed == counters
 
 
 def test_usage_errors(tool, refused, tmp_path):
@@ -82,6 +115,8 @@ def test_usage_errors(tool, refused, tmp_path):
     file = write(tmp_path, 'focal')
     assert '--names: 2 for 1' in refused(main, file, '--names', 'a', 'b')
     assert '--batch' in refused(main, file, '--batch', '0')
+    message = refused(main, file, '--images', file, tmp_path / 'none.jpg')
+    assert 'no image that OpenCV reads' in message and 'focal.py, ' in message
 
 
 def test_accuracies_for_earlier_times(tool, refused, tmp_path, capsys):

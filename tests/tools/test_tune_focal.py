@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 optuna = pytest.importorskip('optuna')
 
 from mmdet_yolo2fl import tuning  # noqa: E402
-from tests.processes import exit_codes, start  # noqa: E402
+from tests.processes import context, exit_codes, start  # noqa: E402
 
 from .conftest import load_tool  # noqa: E402
 
@@ -90,20 +90,26 @@ def test_search_and_go_on(config, tmp_path, tool, capsys):
     assert not (out / 'trial_0004').exists()
 
 
-def search(arguments):
-    load_tool('tune_focal')(arguments)
+def search(arguments, both_ready):
+    main = load_tool('tune_focal')
+    both_ready.wait(300)
+    main(arguments)
 
 
 def test_two_workers_share_a_study(config, tmp_path):
     out = tmp_path / 'tuned'
     arguments = [str(config), '--work-dir', str(out), '--trials', '3', '--startup', '2']
-    assert exit_codes([start(search, arguments) for _ in range(2)]) == [0, 0]
+    both_ready = context().Barrier(2)
+    assert exit_codes([start(search, arguments, both_ready) for _ in range(2)]) == [0, 0]
     study = optuna.load_study(study_name='tuned', storage=f'sqlite:///{out}/study.db')
     done = [t for t in study.trials if t.state.name in ('COMPLETE', 'PRUNED')]
     # A trial that was under way when the other finished the last one is not thrown away.
     assert 3 <= len(done) <= 4 and len(study.trials) == len(done)
     gammas = [trial.params['gamma'] for trial in study.trials]
     assert len(set(gammas)) == len(gammas) and {0.0, 2.0} <= set(gammas)
+    # Neither has done all of them: one worker ends a trial before it begins the next.
+    done.sort(key=lambda trial: trial.datetime_start)
+    assert any(b.datetime_start < a.datetime_complete for a, b in zip(done, done[1:]))
 
 
 def test_usage_errors(config, tmp_path, tool, refused):
