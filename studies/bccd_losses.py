@@ -3,7 +3,7 @@ config = '../configs/study/bccd.py'
 seeds = [0, 1, 2]
 baseline = 'cross entropy'
 
-# Everything but the loss is that of the focal configs: the prior, the division by the positives.
+# All but Darknet's two start as configs/study/bccd.py: a prior of 0.01, divided by the positives.
 _cross_entropy = dict(gamma=0.0, alpha=None, loss_weight=1.0)
 # Objectness that descends as Darknet does: no prior, sums over the batch, targets are IoUs.
 _darknet = dict(

@@ -1,5 +1,5 @@
-# Is it the loss or the start? Three losses, each with the prior of 0.01 and the normalizer of the
-# focal config, without the prior, and with neither (as Darknet starts and divides).
+# Is it the loss or the start? Three losses, each with the prior of 0.01 and the division by the
+# positives of configs/study/bccd.py, without the prior, and with neither (as Darknet does).
 config = '../configs/study/bccd.py'
 seeds = [0, 1, 2]
 baseline = 'cross entropy'

@@ -42,12 +42,19 @@ def installed(wheel):
     return dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS='1')
 
 
-def python(*arguments, cwd, env):
-    result = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
+# As `python -m mmdet_yolo2fl.new_project mine && cd mine && python tools/train.py ...`, but the
+# package is imported once, which takes seconds.
+PROJECT_AND_TRAINING = """
+import os, runpy, sys
+import mmdet_yolo2fl
+print(mmdet_yolo2fl.__file__)
+train = sys.argv[1:]
+sys.argv = ['new_project', 'mine']
+runpy.run_module('mmdet_yolo2fl.new_project', run_name='__main__')
+os.chdir('mine')
+sys.path[0], sys.argv = 'tools', train
+runpy.run_path(train[0], run_name='__main__')
+"""
 
 
 def test_nothing_that_a_user_has_is_replaced(wheel):
@@ -66,16 +73,6 @@ def test_nothing_that_a_user_has_is_replaced(wheel):
 
 
 def test_a_project_from_the_wheel_trains(installed, tmp_path):
-    find = 'from importlib.util import find_spec; print(find_spec("mmdet_yolo2fl").origin)'
-    where = python('-c', find, cwd=tmp_path, env=installed)
-    assert where.strip().splitlines()[-1].startswith(installed['PYTHONPATH'])
-
-    python('-m', 'mmdet_yolo2fl.new_project', 'mine', cwd=tmp_path, env=installed)
-    project = tmp_path / 'mine'
-    configs = {p.relative_to(ROOT) for p in (ROOT / 'configs').rglob('*.py')}
-    assert {p.relative_to(project) for p in (project / 'configs').rglob('*.py')} == configs
-    assert not (project / 'tools' / 'prepare.py').exists()
-
     env = dict(installed, MMDET_YOLO2FL_DATA=str(tmp_path / 'data'))
     small = ['num_images=2', 'image_size=(64,64)']
     options = [f'train_dataloader.dataset.{o}' for o in small]
@@ -93,9 +90,17 @@ def test_a_project_from_the_wheel_trains(installed, tmp_path):
     for split in ('train', 'val', 'test'):
         options += [f'{split}_dataloader.num_workers=0']
         options += [f'{split}_dataloader.persistent_workers=False']
-    arguments = ['tools/train.py', 'configs/yolov2_fl.py', '--cfg-options', *options]
-    python(*arguments, cwd=project, env=env)
+    train = ['tools/train.py', 'configs/yolov2_fl.py', '--cfg-options', *options]
+    command = [sys.executable, '-c', PROJECT_AND_TRAINING, *train]
+    run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert f'\n{Path(installed["PYTHONPATH"])}/mmdet_yolo2fl/__init__.py\n' in '\n' + run.stdout
+
+    project = tmp_path / 'mine'
     assert (project / 'work_dirs' / 'yolov2_fl' / 'epoch_1.pth').is_file()
+    configs = {p.relative_to(ROOT) for p in (ROOT / 'configs').rglob('*.py')}
+    assert {p.relative_to(project) for p in (project / 'configs').rglob('*.py')} == configs
+    assert not (project / 'tools' / 'prepare.py').exists()
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):

@@ -1,9 +1,11 @@
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from scipy import stats
 
@@ -232,6 +234,15 @@ def test_curve_keeps_the_latest_of_each_epoch(tmp_path):
 
 
 @pytest.mark.parametrize('file', sorted((ROOT / 'studies').glob('*.py')), ids=lambda f: f.stem)
-def test_studies_here_load(file, tmp_path):
+def test_studies_here_load_and_have_their_tables(file, tmp_path, monkeypatch):
     study = load_study(file, tmp_path)
-    assert len(study.runs) > 3 and len({run.hash for run in study.runs}) == len(study.runs)
+    hashes = {run.hash for run in study.runs}
+    assert len(study.runs) > 3 and len(hashes) == len(study.runs)
+    table, curves = (ROOT / f'docs/results/{file.stem}{end}.csv' for end in ('', '_curves'))
+    # One command makes each of its rows again, as the configs are now.
+    results = read_csv(table)
+    assert results and {one['config_hash'] for one in results} <= hashes
+    copies = [shutil.copy(one, tmp_path) for one in (table, curves)]
+    monkeypatch.setattr('mmdet_yolo2fl.study_figure.draw', lambda *_: Figure())
+    text = write_report(Path(copies[0]), study.baseline)
+    assert table.with_suffix('.md').read_text() == text + '\n'

@@ -1,4 +1,4 @@
-# The loss that won studies/bccd_losses.py, on which studies/bccd_modern.py builds.
+# The loss that won studies/bccd_losses.py, for studies/bccd_prior.py and bccd_modern.py.
 _base_ = './bccd.py'
 model = dict(
     bbox_head=dict(

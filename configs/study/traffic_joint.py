@@ -8,7 +8,7 @@ model = dict(
             type='BalancedFocalLoss',
             use_sigmoid=True,
             gamma=2.0,
-            # tools/imbalance_report.py configs/study/traffic.py
+            # Those of anywhere/retinanet_r18_fl.py; by the 1500 images here 0.14 to 0.35.
             alpha=[0.19, 0.22, 0.26, 0.32],
             loss_weight=4.0,
         ),
