@@ -302,6 +302,8 @@ def evaluate(path, checkpoint, folder):
     cfg = Config.fromfile(path)
     cfg.work_dir = str(folder)
     cfg.load_from = str(verify_checkpoint(checkpoint))
+    # Of its own: MMEngine would write to the folder of the visualizer of that name made first.
+    cfg.visualizer = dict(type='DetLocalVisualizer', name=str(folder), vis_backends=[])
     metrics = Runner.from_cfg(cfg).test()
     found = {}
     for key, value in metrics.items():

@@ -1,4 +1,5 @@
 import csv
+import shutil
 
 import cv2
 import pytest
@@ -77,6 +78,16 @@ def test_a_broken_checkpoint_is_named_and_the_others_go_on(tool, tmp_path):
         run(tool, tmp_path, *files, '--checkpoints', str(broken), '-')
     (row,) = csv.DictReader((tmp_path / 'out/benchmark.csv').open())
     assert row['config'] == 'squared' and float(row['step_ms']) > 0 and not row['AP50']
+
+
+def test_one_evaluation_after_the_other(tool, tmp_path, squares):
+    evaluate = tool('benchmark').__globals__['evaluate']
+    found = []
+    for name in ('first', 'second'):
+        folder = tmp_path / name
+        found.append(evaluate(*squares, folder))
+        shutil.rmtree(folder)
+    assert found[0] == found[1] and {*found[0]} == {'AP50', 'AP'}
 
 
 def test_an_evaluation_that_fails_does_not_cost_the_times(tool, tmp_path, squares):
