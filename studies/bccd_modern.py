@@ -53,6 +53,27 @@ def _mixed(*steps):
     return _row(train_dataloader=dict(dataset=dataset))
 
 
+def _fine(channels, passthrough, **changes):
+    """Cells of 16 pixels: the map of the stage before the last, and the same anchors in pixels."""
+    return _row(
+        dict(
+            in_channels=4 * passthrough + channels,
+            feat_channels=channels,
+            anchor_generator=dict(
+                stride=16,
+                anchors=[(1.24, 1.3), (3.14, 2.76), (2.98, 3.48), (3.72, 3.66), (6.62, 6.42)],
+            ),
+        ),
+        model=dict(
+            backbone=dict(out_indices=(3, 4)),
+            neck=dict(
+                in_channels=(64, 128), out_channels=channels, passthrough_channels=passthrough
+            ),
+        ),
+        **changes,
+    )
+
+
 rows = {
     'focal': _row(),
     'joint focal, alpha by class': _row(config='../configs/study/bccd_joint.py'),
@@ -112,6 +133,8 @@ rows = {
             )
         ),
     ),
+    'cells of 16 pixels, as much computing': _fine(128, 32),
+    'cells of 16 pixels': _fine(256, 32),
     '416 x 320': _row(
         # Those of 320 x 256 in pixels of this size; the cells have stayed the same.
         dict(

@@ -25,6 +25,20 @@ def test_every_stage_has_its_stride_and_channels(name):
     assert model.out_channels == [width // 4 for width in WIDTHS[name]]
 
 
+@pytest.mark.parametrize('name', WIDTHS)
+def test_stages_behind_the_last_are_not_built(name):
+    model = build(name, widen_factor=0.1, out_indices=(3, 4))
+    assert len(model.stages) == 5
+    maps = model(torch.zeros(1, 3, 64, 96))
+    assert [tuple(feature.shape[2:]) for feature in maps] == [(8, 12), (4, 6)]
+    sum(feature.sum() for feature in maps).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    # The others have the weights that they have in the whole.
+    whole = build(name, widen_factor=0.1)
+    missing, unexpected = whole.load_state_dict(model.state_dict(), strict=False)
+    assert not unexpected and {key.split('.')[1] for key in missing} <= {'5', '6'}
+
+
 def test_the_pooling_of_stride_1_is_darknets():
     # Size 2, stride 1, padded on the right and at the bottom only: by hand.
     model = build('DarknetTiny', widen_factor=0.1)

@@ -64,7 +64,8 @@ class _PlainDarknet(BaseModule):
         self.out_channels = []
         self.stages = nn.ModuleList()
         filters = iter(channels)
-        for pool_stride, convs in self.arch:
+        # What nobody asks for is not built: it would cost time, and get no gradient.
+        for pool_stride, convs in self.arch[: max(out_indices) + 1]:
             layers = _max_pool(pool_stride, ceil_mode)
             for kernel_size, _ in convs:
                 out_channels = next(filters)
@@ -136,8 +137,9 @@ class Darknet19(_PlainDarknet):
         widen_factor (float): Multiplies every number of channels. Defaults to 1.0.
         channels (Sequence[int], optional): The filters of every convolution (18; 7 for
             :class:`DarknetTiny`), in place of ``widen_factor``: for networks of other shapes.
-        out_indices (Sequence[int]): Stages to return, of 0..5. Defaults to (4, 5): what
-            :class:`YOLOV2Neck` takes.
+        out_indices (Sequence[int]): Stages to return, of 0..5; those behind them are left out.
+            Defaults to (4, 5): what :class:`YOLOV2Neck` takes. With (3, 4) and ``stride=16`` of
+            the anchors a cell has 16 pixels.
         frozen_stages (int): How many stages, counted from the image, stay as they are.
             -1 and 0 freeze none. Defaults to -1.
         norm_eval (bool): Keep batch normalization in evaluation mode. Defaults to False, unlike
