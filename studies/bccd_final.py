@@ -15,6 +15,11 @@ _cross_entropy = dict(gamma=0.0, alpha=None, loss_weight=1.0)
 rows = {
     'YOLOv2, focal': dict(),
     'YOLOv2, cross entropy': dict(model=dict(bbox_head=dict(loss_obj=_cross_entropy))),
+    'YOLOv2, cells of 16 pixels, focal': dict(config='../configs/study/bccd_stride16.py'),
+    'YOLOv2, cells of 16 pixels, cross entropy': dict(
+        config='../configs/study/bccd_stride16.py',
+        model=dict(bbox_head=dict(loss_obj=_cross_entropy)),
+    ),
     'YOLOv2, Darknet-19, focal': dict(config='../configs/study/bccd_darknet19.py'),
     'YOLOv2, Darknet-19, cross entropy': dict(
         config='../configs/study/bccd_darknet19.py',
