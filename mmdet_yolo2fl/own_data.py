@@ -8,11 +8,23 @@ from .anchor_clusters import average_iou, cluster_anchors, load_box_sizes
 from .annotation_files import read_coco, read_xml
 from .datasets.annotation_check import check_annotations
 
-# Name of the model's config; what differs from it in the model, and in the head.
+# Name of the model's config; pixels of a cell; what differs from it in the model, and in the head.
 NETWORKS = dict(
-    darknet19=('yolov2_fl', '', ''),
+    darknet19=('yolov2_fl', 32, '', ''),
+    darknet19_stride16=(
+        'yolov2_fl',
+        16,
+        """    # Without the last stage: cells of 16 pixels in place of 32.
+    backbone=dict(out_indices=(3, 4)),
+    neck=dict(in_channels=(256, 512), out_channels=512, passthrough_channels=128),
+""",
+        """        in_channels=1024,
+        feat_channels=512,
+""",
+    ),
     narrow=(
         'yolov2_fl',
+        32,
         """    backbone=dict(widen_factor=0.5),
     neck=dict(in_channels=(256, 512), out_channels=512, passthrough_channels=32),
 """,
@@ -20,8 +32,19 @@ NETWORKS = dict(
         feat_channels=512,
 """,
     ),
-    tiny=('yolov2_tiny_fl', '', ''),
-    mobilenetv2=('yolov2_mobilenetv2_fl', '', ''),
+    narrow_stride16=(
+        'yolov2_fl',
+        16,
+        """    # Without the last stage: cells of 16 pixels in place of 32.
+    backbone=dict(widen_factor=0.5, out_indices=(3, 4)),
+    neck=dict(in_channels=(128, 256), out_channels=256, passthrough_channels=64),
+""",
+        """        in_channels=512,
+        feat_channels=256,
+""",
+    ),
+    tiny=('yolov2_tiny_fl', 32, '', ''),
+    mobilenetv2=('yolov2_mobilenetv2_fl', 32, '', ''),
 )
 
 # What differs from focal loss alone in the head, and in the rest of the model.
@@ -53,7 +76,8 @@ $network    bbox_head=dict(
         num_classes=$num_classes,
 $head$preset_head        # Clustered from $num_boxes boxes at $width x $height: average IoU $iou.
         anchor_generator=dict(
-            anchors=$anchors
+            stride=$stride,
+            anchors=$anchors,
         ),
     ),
 $preset_rest)
@@ -183,7 +207,7 @@ def make_config(
     size: tuple[int, int] = (416, 416),
     num_anchors: int = 5,
     preset: str = 'modern',
-) -> tuple[str, Counter]:
+) -> tuple[str, Counter, float]:
     """The text of a config, after a look through the annotations.
 
     Args:
@@ -195,7 +219,8 @@ def make_config(
         preset (str): One of ``PRESETS``. Defaults to 'modern'.
 
     Returns:
-        tuple[str, Counter]: The config, and what of the annotations will be left out, by reason.
+        tuple[str, Counter, float]: The config; what of the annotations will be left out, by
+        reason; and the share of the boxes that are smaller than a cell, in 0..1.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -210,9 +235,9 @@ def make_config(
         for reason, number in check_annotations({**dataset, **meta}).items():
             skipped[f'{name}: {reason}'] += number
     resize = [dict(type='Resize', scale=size, keep_ratio=False)]
-    sizes = load_box_sizes({**train, **meta, 'pipeline': resize}).sizes / 32
+    model, stride, body, head = NETWORKS[network]
+    sizes = load_box_sizes({**train, **meta, 'pipeline': resize}).sizes / stride
     anchors = cluster_anchors(sizes, num_anchors).round(2)
-    model, body, head = NETWORKS[network]
     preset_head, preset_rest = PRESETS[preset]
     text = CONFIG.substitute(
         names=', '.join(counts),
@@ -227,6 +252,7 @@ def make_config(
         preset_rest=preset_rest,
         num_classes=len(counts),
         num_boxes=len(sizes),
+        stride=stride,
         iou=f'{average_iou(sizes, anchors):.2f}',
         anchors=[tuple(anchor) for anchor in anchors.tolist()],
         train=_lines(train),
@@ -234,7 +260,7 @@ def make_config(
         evaluator=_call(evaluator),
         best=dict(CocoMetric='coco/bbox_mAP_50', VOCMetric='pascal_voc/mAP')[evaluator['type']],
     )
-    return text, skipped
+    return text, skipped, float((sizes.prod(1) < 1).mean())
 
 
 def _call(values: dict) -> str:

@@ -7,7 +7,8 @@ python tools/new_config.py configs/mine.py --voc data/mine trainval test   val.t
 python tools/new_config.py configs/mine.py ... --network narrow --size 320 256
 
 Takes the classes from the annotations, clusters the anchors from the boxes, and says what will be
-left out. The networks: darknet19 (YOLOv2), narrow (half its width, for CPUs), tiny, mobilenetv2.
+left out. The networks: darknet19 (YOLOv2), narrow (half its width, for CPUs), both also with cells
+of 16 pixels (_stride16, for small objects), tiny, mobilenetv2.
 The presets: focal (focal loss on the objectness), modern (CIoU loss and soft NMS besides).
 Darknet's data sets: first tools/darknet2coco.py. Then: python tools/train.py configs/mine.py
 """
@@ -96,7 +97,7 @@ def main(args=None):
     bases = os.path.relpath(BASES, args.out.resolve().parent)
     try:
         found = datasets(args)
-        text, skipped = make_config(
+        text, skipped, small = make_config(
             found,
             Path(bases).as_posix(),
             args.network,
@@ -112,6 +113,9 @@ def main(args=None):
         print(f'{number:8d} {name}')
     for reason, number in skipped.items():
         print(f'Will be left out, {reason}: {number}')
+    stride16 = f'{args.network}_stride16'
+    if small > 0.05 and stride16 in NETWORKS:
+        print(f'{small:.0%} of the boxes are smaller than a cell: try --network {stride16}')
     print(
         'Next:\n'
         f'  python tools/train.py {args.out}\n'

@@ -122,7 +122,7 @@ def _check_detector(model: nn.Module, config: Config) -> None:
             'reads such weights with softmax=0: for it, write '
             'darknet=dict(region=dict(softmax=0)) into the config'
         )
-    last = len(backbone.stages) - 1
+    last = len(backbone.arch) - 1
     expected = (last,) if neck is None else (last - 1, last)
     if backbone.out_indices[-len(expected) :] != expected:
         raise ValueError(

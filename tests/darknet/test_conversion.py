@@ -408,6 +408,7 @@ def test_a_joint_head_gets_an_objectness_of_one(converted):
         (dict(backbone=dict(act_cfg=dict(_delete_=True, type='GELU'))), 'GELU'),
         (dict(backbone=dict(act_cfg=dict(negative_slope=0.2))), '0.2'),
         (dict(backbone=dict(out_indices=(3, 4, 5, 2))), 'out_indices'),
+        (dict(backbone=dict(out_indices=(3, 4))), r'layers of a Darknet cfg end with \(4, 5\)'),
         (dict(bbox_head=dict(anchor_generator=dict(stride=16))), 'stride 16'),
         (dict(backbone=dict(norm_cfg=dict(eps=1e-7))), 'epsilon 1e-07'),
     ],

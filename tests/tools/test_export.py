@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import inference_detector, init_detector
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
@@ -23,7 +24,7 @@ from mmdet_yolo2fl.export import (
     export_torch,
     load_yolov2,
 )
-from mmdet_yolo2fl.export.check import onnx_runner, torch_runner
+from mmdet_yolo2fl.export.check import onnx_runner, torch_runner, with_nms
 from tests.documentation import blocks
 from tests.test_checkpoints import Hostile
 
@@ -242,6 +243,26 @@ def test_the_smallest_size(config, checkpoint, tmp_path):
     export_torch(DecodedNetwork(detector), tmp_path / 'small.pt2', (32, 32))
     runner = torch_runner(tmp_path / 'small.pt2', detector)
     assert compare(detector, runner, [torch.rand(2, 3, 64, 96)]).equal
+
+
+def test_cells_of_16_pixels(config):
+    cfg = Config.fromfile(config)
+    head = dict(in_channels=32, anchor_generator=dict(stride=16))
+    cfg.merge_from_dict(dict(model=dict(backbone=dict(out_indices=(4,)), bbox_head=head)))
+    detector = MODELS.build(cfg.model).eval()
+    torch.nn.init.normal_(detector.bbox_head.conv_pred.weight, std=0.5)
+    network = DecodedNetwork(detector)
+
+    def predict(images):
+        return with_nms(*network(images), detector.bbox_head, (64, 96))
+
+    found = compare(detector, predict, [torch.rand(2, 3, 64, 96)])
+    assert found.equal and found.boxes == 10
+    about = describe(cfg, detector, ('red', 'blue'), (96, 64))
+    assert about['map']['stride'] == 16
+    np.testing.assert_allclose(
+        about['map']['anchors'], cfg.model.bbox_head.anchor_generator.anchors
+    )
 
 
 def test_comparison_sees_differences():

@@ -43,6 +43,7 @@ def test_voc(voc, tmp_path, tool, capsys, network, preset):
     tool('new_config')([*arguments, '--size', '96', '64'])
     printed = capsys.readouterr().out
     assert '       2 red' in printed and '       1 blue' in printed
+    assert 'smaller than a cell' not in printed
     cfg = Config.fromfile(out)
     assert cfg.metainfo.classes == ('blue', 'red') and cfg.model.bbox_head.num_classes == 2
     init_default_scope('mmdet')
@@ -56,8 +57,22 @@ def test_voc(voc, tmp_path, tool, capsys, network, preset):
     assert ('loss_bbox' in losses) == (preset == 'modern')
     assert detector.test_cfg.nms.type == dict(modern='soft_nms', focal='nms')[preset]
     # The boxes are 30 pixels wide and 31 to 33 high, of 90 x 60: 1 cell by 1.03 to 1.1.
-    anchors = np.array(cfg.model.bbox_head.anchor_generator.anchors)
+    stride = 16 if network.endswith('_stride16') else 32
+    assert detector.bbox_head.stride == stride
+    (raw,) = detector(**detector.data_preprocessor(data), mode='tensor')
+    assert raw.shape[2:] == (64 // stride, 96 // stride)
+    anchors = np.array(cfg.model.bbox_head.anchor_generator.anchors) * stride / 32
     assert anchors.shape == (2, 2) and anchors == pytest.approx(np.array([[1, 1.07]] * 2), abs=0.05)
+
+
+def test_small_objects_ask_for_small_cells(voc, tmp_path, tool, capsys):
+    arguments = ['--voc', str(voc), '--num-anchors', '1', '--size', '64', '64']
+    for network in ('narrow', 'narrow_stride16', 'tiny'):
+        tool('new_config')([str(tmp_path / f'{network}.py'), *arguments, '--network', network])
+        printed = capsys.readouterr().out
+        # Boxes of 21 x 34 pixels in cells of 32.
+        advice = '100% of the boxes are smaller than a cell: try --network narrow_stride16'
+        assert (advice in printed) == (network == 'narrow')
 
 
 def test_coco_trains(data_root, tmp_path, tool, capsys, monkeypatch):

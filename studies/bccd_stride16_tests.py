@@ -1,0 +1,26 @@
+# As bccd_modern_tests.py, for the detectors with cells of 16 pixels of studies/bccd_modern.py
+# (train those first): does it still help to test larger than trained?
+import copy
+
+_base_ = './bccd_modern_tests.py'
+checkpoint = (
+    '../work_dirs/study/bccd_modern/cells_of_16_pixels_as_much_computing/seed_{seed}/epoch_30.pth'
+)
+baseline = 'cells of 16 pixels'
+_model = dict(
+    backbone=dict(out_indices=(3, 4)),
+    neck=dict(in_channels=(64, 128), out_channels=128, passthrough_channels=32),
+    bbox_head=dict(
+        in_channels=256,
+        feat_channels=128,
+        anchor_generator=dict(
+            stride=16,
+            anchors=[(1.24, 1.3), (3.14, 2.76), (2.98, 3.48), (3.72, 3.66), (6.62, 6.42)],
+        ),
+    ),
+)
+_theirs = copy.deepcopy(_base_.rows.to_dict())
+_names = [name for name in _theirs if name not in ('_delete_', 'CIoU loss besides')]
+rows = {'_delete_': True, 'cells of 16 pixels': dict(model=_model)}
+for _name in _names:
+    rows[_name] = _theirs[_name] | dict(model=_theirs[_name].get('model', {}) | _model)
