@@ -1,12 +1,14 @@
 """Darknet to MMDetection and back: the same bytes, the same options."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet
 from mmdet_yolo2fl.darknet.cfg import read_cfg
@@ -19,6 +21,7 @@ NARROW = dict(width=1 / 16, fine=64)
 SMALL = {name: dict(options, **NARROW) for name, options in networks.NETWORKS.items()}
 VOC = SMALL['yolov2-voc']
 TINY = SMALL['yolov2-tiny-voc']
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def options_of(path):
@@ -398,6 +401,15 @@ def test_a_joint_head_gets_an_objectness_of_one(converted):
     assert torch.equal(*(boxes for _, boxes in found))
 
 
+def test_cells_of_16_pixels_are_refused(tmp_path):
+    cfg = Config.fromfile(CONFIGS / 'study/bccd_stride16.py')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        torch.save(MODELS.build(cfg.model).state_dict(), tmp_path / 'fine.pth')
+    with pytest.raises(ValueError, match=r'layers of a Darknet cfg end with \(4, 5\)'):
+        mmdet_to_darknet(cfg, tmp_path / 'fine.pth', tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.parametrize(
     'change, message',
     [
@@ -408,7 +420,6 @@ def test_a_joint_head_gets_an_objectness_of_one(converted):
         (dict(backbone=dict(act_cfg=dict(_delete_=True, type='GELU'))), 'GELU'),
         (dict(backbone=dict(act_cfg=dict(negative_slope=0.2))), '0.2'),
         (dict(backbone=dict(out_indices=(3, 4, 5, 2))), 'out_indices'),
-        (dict(backbone=dict(out_indices=(3, 4))), r'layers of a Darknet cfg end with \(4, 5\)'),
         (dict(bbox_head=dict(anchor_generator=dict(stride=16))), 'stride 16'),
         (dict(backbone=dict(norm_cfg=dict(eps=1e-7))), 'epsilon 1e-07'),
     ],
