@@ -1,6 +1,6 @@
 # The best of ours against MMDetection's detectors: `trainval` to `test`, trained at 416x320 and
-# tested at 480x384, 40 epochs, from scratch, the same augmentation; learning rates by
-# bccd_rates.py, but for the narrow YOLOv2, which has 0.002, untuned.
+# tested at 480x384 (with cells of 16 pixels at 416x320), 40 epochs, from scratch, the same
+# augmentation; learning rates by bccd_rates.py, but for those YOLOv2 that have 0.002, untuned.
 # `python tools/study.py studies/bccd_final.py`
 config = '../configs/study/bccd_final.py'
 seeds = [10, 11, 12]  # not those by which it was chosen
@@ -11,6 +11,20 @@ def _other(name):
     return dict(config=f'../configs/baselines/bccd_{name}.py')
 
 
+def _as_wide(factor):
+    """Cells of 16 pixels, and so much of Darknet-19's width: for a GPU."""
+    wide = {name: int(factor * channels) for name, channels in dict(fine=256, coarse=512).items()}
+    return dict(
+        backbone=dict(widen_factor=factor),
+        neck=dict(
+            in_channels=(wide['fine'], wide['coarse']),
+            out_channels=wide['coarse'],
+            passthrough_channels=wide['coarse'] // 4,
+        ),
+        bbox_head=dict(in_channels=2 * wide['coarse'], feat_channels=wide['coarse']),
+    )
+
+
 _cross_entropy = dict(gamma=0.0, alpha=None, loss_weight=1.0)
 rows = {
     'YOLOv2, focal': dict(),
@@ -19,6 +33,14 @@ rows = {
     'YOLOv2, cells of 16 pixels, cross entropy': dict(
         config='../configs/study/bccd_stride16.py',
         model=dict(bbox_head=dict(loss_obj=_cross_entropy)),
+    ),
+    'YOLOv2, half as wide, cells of 16 pixels, focal': dict(
+        config='../configs/study/bccd_stride16.py', model=_as_wide(0.5)
+    ),
+    'YOLOv2, Darknet-19, cells of 16 pixels, focal': dict(
+        config='../configs/study/bccd_stride16.py',
+        model=_as_wide(1.0),
+        optim_wrapper=dict(optimizer=dict(lr=0.001)),
     ),
     'YOLOv2, Darknet-19, focal': dict(config='../configs/study/bccd_darknet19.py'),
     'YOLOv2, Darknet-19, cross entropy': dict(

@@ -13,7 +13,7 @@ baseline = None
 rows = dict(
     _delete_=True,
     **{
-        f'{_name}, {_rate}': dict(**_row, **_on_val, optim_wrapper=dict(optimizer=dict(lr=_rate)))
+        f'{_name}, {_rate}': _row | _on_val | dict(optim_wrapper=dict(optimizer=dict(lr=_rate)))
         for _rate in (0.0005, 0.001, 0.002)
         for _name, _row in _final.items()
         if 'config' in _row  # all but the narrow YOLOv2
