@@ -53,7 +53,7 @@ def _mixed(*steps):
     return _row(train_dataloader=dict(dataset=dataset))
 
 
-def _fine(channels, passthrough, **changes):
+def _fine(channels, passthrough):
     """Cells of 16 pixels: the map of the stage before the last, and the same anchors in pixels."""
     return _row(
         dict(
@@ -70,7 +70,6 @@ def _fine(channels, passthrough, **changes):
                 in_channels=(64, 128), out_channels=channels, passthrough_channels=passthrough
             ),
         ),
-        **changes,
     )
 
 

@@ -1,7 +1,5 @@
 # As bccd_modern_tests.py, for the detectors with cells of 16 pixels of studies/bccd_modern.py
 # (train those first): does it still help to test larger than trained?
-import copy
-
 _base_ = './bccd_modern_tests.py'
 checkpoint = (
     '../work_dirs/study/bccd_modern/cells_of_16_pixels_as_much_computing/seed_{seed}/epoch_30.pth'
@@ -19,8 +17,12 @@ _model = dict(
         ),
     ),
 )
-_theirs = copy.deepcopy(_base_.rows.to_dict())
-_names = [name for name in _theirs if name not in ('_delete_', 'CIoU loss besides')]
-rows = {'_delete_': True, 'cells of 16 pixels': dict(model=_model)}
-for _name in _names:
-    rows[_name] = _theirs[_name] | dict(model=_theirs[_name].get('model', {}) | _model)
+rows = {
+    '_delete_': True,
+    'cells of 16 pixels': dict(model=_model),
+    **{
+        _name: _row | dict(model=_row.get('model', {}) | _model)
+        for _name, _row in _base_.rows.to_dict().items()
+        if _name != 'CIoU loss besides'
+    },
+}
