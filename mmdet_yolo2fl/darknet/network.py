@@ -1,14 +1,17 @@
 """What a YOLOv2 cfg describes: its network, its region layer and its options."""
 
+import math
 import re
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from pathlib import Path
 
 from ..models.backbones.darknet import Darknet19, DarknetTiny
 from ..models.task_modules.yolov2_anchor_generator import MAX_CELLS
 from .cfg import Section, read_cfg
 
-STRIDE = 32
+# A backbone may end here at the earliest: with a map of stride 16.
+MIN_STAGES = 5
 MAX_SIZE = 8192
 MAX_FILTERS = 65536
 # Options of a convolution that would change its output.
@@ -32,6 +35,7 @@ class DarknetNetwork:
         convolutions (list[Section]): In the order of the weights file.
         shapes (list[tuple[int, int, int]]): For each (input channels, filters, kernel size).
         backbone (type): ``Darknet19`` or ``DarknetTiny``.
+        num_stages (int): How many of its stages there are, counted from the image.
         num_coarse (int): Convolutions of the neck's coarse branch.
         passthrough (str | None): The neck's ``reorg``; None without pass-through.
         num_fine (int): Convolutions (0 or 1) before the rearrangement.
@@ -46,6 +50,7 @@ class DarknetNetwork:
     convolutions: list[Section]
     shapes: list[tuple[int, int, int]]
     backbone: type
+    num_stages: int
     num_coarse: int
     passthrough: str | None
     num_fine: int
@@ -59,9 +64,24 @@ class DarknetNetwork:
         return self.net.integer('width'), self.net.integer('height')
 
     @property
+    def stages(self) -> tuple:
+        """The entries of the backbone's ``arch`` that there are."""
+        return self.backbone.arch[: self.num_stages]
+
+    @property
     def num_backbone(self) -> int:
         """Convolutions of the backbone."""
-        return len(self.backbone.default_channels())
+        return sum(len(convs) for _, convs in self.stages)
+
+    @property
+    def num_fine_stages(self) -> int:
+        """Convolutions of the backbone before the pass-through starts."""
+        return sum(len(convs) for _, convs in self.stages[:-1])
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the input in a cell of the last map."""
+        return math.prod(max(1, pool_stride) for pool_stride, _ in self.stages)
 
     @property
     def filters(self) -> list[int]:
@@ -78,7 +98,8 @@ class DarknetNetwork:
 def read_network(path: str | Path) -> DarknetNetwork:
     """Read the cfg of a YOLOv2: yolov2, yolov2-voc, yolov2-tiny, yolov2-tiny-voc, or alike.
 
-    Widths, anchors, classes and input size are free; the order of the layers is not.
+    Widths, anchors, classes and input size are free, and the last stages of the backbone may be
+    missing, down to a map of stride 16; the order of the layers is not free.
 
     Args:
         path (str | Path): The cfg.
@@ -103,8 +124,8 @@ def read_network(path: str | Path) -> DarknetNetwork:
         )
     region = layers.pop()
     tokens = [_token(layer) for layer in layers]
-    backbone = _find_backbone(layers, tokens)
-    start = len(_backbone_tokens(backbone))
+    backbone, num_stages = _find_backbone(layers, tokens)
+    start = sum(map(len, _stage_tokens(backbone)[:num_stages]))
     rest = ''.join(token + ' ' for token in tokens[start:])
     last = layers[-1]
     passthrough, num_coarse, num_fine = None, 0, 0
@@ -129,6 +150,7 @@ def read_network(path: str | Path) -> DarknetNetwork:
         convolutions=convolutions,
         shapes=[],
         backbone=backbone,
+        num_stages=num_stages,
         num_coarse=num_coarse,
         passthrough=passthrough,
         num_fine=num_fine,
@@ -136,17 +158,21 @@ def read_network(path: str | Path) -> DarknetNetwork:
         batch_normalize=bool(convolutions[0].integer('batch_normalize', 0)),
         activation=convolutions[0].options.get('activation', 'logistic'),
     )
+    _check_size(network)
     _check_convolutions(network)
     network.shapes = _shapes(network)
     _check_region(network)
     return network
 
 
-def _check_net(net: Section) -> None:
+def _check_size(network: DarknetNetwork) -> None:
     for key in ('width', 'height'):
-        value = net.integer(key, at_least=STRIDE)
-        if value % STRIDE or value > MAX_SIZE:
-            net.fail(f'must be a multiple of {STRIDE}, at most {MAX_SIZE}', key)
+        value = network.net.integer(key, at_least=network.stride)
+        if value % network.stride or value > MAX_SIZE:
+            network.net.fail(f'must be a multiple of {network.stride}, at most {MAX_SIZE}', key)
+
+
+def _check_net(net: Section) -> None:
     if net.integer('channels', 3) not in (1, 3):
         net.fail('images have 3 channels, or 1', 'channels')
 
@@ -202,25 +228,29 @@ def _token(layer: Section) -> str:
     )
 
 
-def _backbone_tokens(backbone: type) -> list[str]:
-    tokens = []
-    for pool_stride, convs in backbone.arch:
-        tokens += [f'm{pool_stride}'] * bool(pool_stride)
-        tokens += [f'c{size}' for size, _ in convs]
-    return tokens
+def _stage_tokens(backbone: type) -> list[list[str]]:
+    return [
+        [f'm{pool_stride}'] * bool(pool_stride) + [f'c{size}' for size, _ in convs]
+        for pool_stride, convs in backbone.arch
+    ]
 
 
-def _find_backbone(layers: list[Section], tokens: list[str]) -> type:
-    """The backbone whose layers these begin with; or an error where the longest match ends."""
+def _find_backbone(layers: list[Section], tokens: list[str]) -> tuple[type, int]:
+    """The backbone that these layers begin with, and how many of its stages.
+
+    Every stage but the first begins with a pooling layer, and nothing behind the backbone does.
+    Fails where the longest match ends.
+    """
     agreed = {}
     for backbone in BACKBONES:
-        expected = _backbone_tokens(backbone)
-        same = [a == b for a, b in zip(tokens, expected)]
-        agreed[backbone] = same.index(False) if False in same else len(same)
-        if agreed[backbone] == len(expected):
-            return backbone
+        ends = list(accumulate(map(len, _stage_tokens(backbone))))
+        same = [a == b for a, b in zip(tokens, chain(*_stage_tokens(backbone)))]
+        agreed[backbone] = end = same.index(False) if False in same else len(same)
+        ended = end == ends[-1] or not ''.join(tokens[end : end + 1]).startswith('m')
+        if ended and end in ends[MIN_STAGES - 1 :]:
+            return backbone, ends.index(end) + 1
     nearest = max(agreed, key=agreed.get)
-    expected = _backbone_tokens(nearest)[agreed[nearest]]
+    expected = list(chain(*_stage_tokens(nearest)))[agreed[nearest]]
     layer = layers[min(agreed[nearest], len(layers) - 1)]
     kind = 'convolution of size' if expected[0] == 'c' else 'max-pooling of stride'
     layer.fail(
@@ -233,7 +263,7 @@ def _check_passthrough(layers, tokens, start, num_coarse, num_fine) -> str:
     """Where the routes lead to; the kind of rearrangement."""
     fine_route = start + num_coarse
     reorg = fine_route + num_fine + 1
-    # The last layer before the last pooling: the end of the stage with stride 16.
+    # The last layer before the last pooling: the end of the stage before the last.
     last_pool = max(i for i, token in enumerate(tokens[:start]) if token == 'm2')
     for index, expected in (
         (fine_route, [last_pool - 1]),
@@ -282,17 +312,16 @@ def _shapes(network: DarknetNetwork) -> list[tuple[int, int, int]]:
     shapes, channels = [], network.net.integer('channels', 3)
     end_of_coarse = network.num_backbone + network.num_coarse
     fine = end_of_coarse + network.num_fine
+    last_fine = (fine if network.num_fine else network.num_fine_stages) - 1
     for index, section in enumerate(network.convolutions):
         filters = section.integer('filters', 1, at_least=1)
         if filters > MAX_FILTERS:
             section.fail(f'must be at most {MAX_FILTERS}', 'filters')
         if network.passthrough is not None:
-            # The fine branch starts where the stage with stride 16 ends.
-            stage = sum(len(convs) for _, convs in network.backbone.arch[:-1])
             if network.num_fine and index == end_of_coarse:
-                channels = shapes[stage - 1][1]
+                channels = shapes[network.num_fine_stages - 1][1]
             if index == fine:
-                fine_channels = shapes[fine - 1 if network.num_fine else stage - 1][1]
+                fine_channels = shapes[last_fine][1]
                 if network.passthrough == 'darknet' and fine_channels % 4:
                     section.fail(
                         f'[reorg] before it needs a multiple of 4 channels, got {fine_channels}'

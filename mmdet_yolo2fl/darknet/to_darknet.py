@@ -1,5 +1,6 @@
 """From an MMDetection config and checkpoint to a Darknet ``.cfg`` and ``.weights``."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..models.necks.yolov2_neck import (
 )
 from .cfg import cfg_text
 from .files import write_all
+from .network import MIN_STAGES
 from .weights import EPSILON, Header, convolution_bytes, convolutions
 
 # What OpenCV adds to the variance.
@@ -42,7 +44,7 @@ def mmdet_to_darknet(
         opencv_thresh (float, optional): Write the files for OpenCV's DNN module: this score
             threshold as ``thresh``, which it takes for one, and variances that make up for its
             smaller epsilon. By default ``thresh`` is that of training, as Darknet has it.
-        input_size (tuple[int, int], optional): (width, height) in pixels, multiples of 32.
+        input_size (tuple[int, int], optional): (width, height) in pixels, multiples of the stride.
             Defaults to the size of the test pipeline.
         name (str, optional): Of the files. Defaults to the config's.
 
@@ -122,15 +124,25 @@ def _check_detector(model: nn.Module, config: Config) -> None:
             'reads such weights with softmax=0: for it, write '
             'darknet=dict(region=dict(softmax=0)) into the config'
         )
-    last = len(backbone.arch) - 1
+    # What lies behind the last of out_indices is not built.
+    last = len(backbone.stages) - 1
     expected = (last,) if neck is None else (last - 1, last)
     if backbone.out_indices[-len(expected) :] != expected:
         raise ValueError(
             f'{config.filename}: out_indices={backbone.out_indices} of the backbone; the layers '
             f'of a Darknet cfg end with {expected}'
         )
-    if head.stride != 32:
-        raise ValueError(f'{config.filename}: anchors of stride {head.stride}, a cfg has 32')
+    stages = backbone.arch[: last + 1]
+    stride = math.prod(max(1, pool_stride) for pool_stride, _ in stages)
+    if len(stages) < MIN_STAGES:
+        raise ValueError(
+            f'{config.filename}: out_indices={backbone.out_indices} of the backbone end with a map '
+            f'of stride {stride}; a Darknet cfg is written for 16 and 32'
+        )
+    if head.stride != stride:
+        raise ValueError(
+            f'{config.filename}: anchors of stride {head.stride}, and a map of stride {stride}'
+        )
     preprocessor = model.data_preprocessor
     mean, std = (getattr(preprocessor, key).flatten() for key in ('mean', 'std'))
     channels = convolutions(model)[0].conv.in_channels
@@ -148,8 +160,9 @@ def _check_detector(model: nn.Module, config: Config) -> None:
 
 def _net_options(model: nn.Module, config: Config, size: tuple[int, int] | None) -> dict:
     size = size or _test_size(config)
-    if any(side <= 0 or side % 32 for side in size):
-        raise ValueError(f'the input size must be a multiple of 32, got {size[0]}x{size[1]}')
+    stride = model.bbox_head.stride
+    if any(side <= 0 or side % stride for side in size):
+        raise ValueError(f'the input size must be a multiple of {stride}, got {size[0]}x{size[1]}')
     own = dict(
         width=size[0],
         height=size[1],

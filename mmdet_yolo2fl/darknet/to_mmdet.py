@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 
 from ..models.backbones.darknet import NORM_CFG
 from .files import read_text, write_all
-from .network import ACTIVATIONS, STRIDE, DarknetNetwork, read_network
+from .network import ACTIVATIONS, DarknetNetwork, read_network
 from .weights import convolutions, load_convolution, read_weights
 
 # The largest size of multi-scale training, `random=1`.
@@ -291,7 +291,7 @@ def training_options(network: DarknetNetwork) -> dict:
     multi_scale = region.number('random', 0) > 0
     if multi_scale:
         # Images are made at the largest size; DarknetBatchResize only ever shrinks them.
-        width, height = MAX_SCALE * width // height // STRIDE * STRIDE, MAX_SCALE
+        width, height = MAX_SCALE * width // height // 32 * 32, MAX_SCALE
     return dict(
         size=(width, height),
         batch_size=batch // accumulate,
@@ -324,17 +324,19 @@ def _model(network: DarknetNetwork, train: dict) -> dict:
     widths = filters[: network.num_backbone]
     backbone = dict(type=network.backbone.__name__, in_channels=channels, **layer_cfg)
     factor = widths[0] / network.backbone.default_channels()[0]
-    if widths == network.backbone.default_channels(factor):
+    if widths == network.backbone.default_channels(factor)[: len(widths)]:
         backbone['widen_factor'] = factor
     else:
         backbone['channels'] = widths
+    last = network.num_stages - 1
+    if network.num_stages < len(network.backbone.arch):
+        backbone['out_indices'] = (last,) if network.passthrough is None else (last - 1, last)
     coarse = network.num_backbone + network.num_coarse
     neck = None
     if network.passthrough is not None:
-        stage = sum(len(convs) for _, convs in network.backbone.arch[:-1])
         neck = dict(
             type='YOLOV2Neck',
-            in_channels=(widths[stage - 1], widths[-1]),
+            in_channels=(widths[network.num_fine_stages - 1], widths[-1]),
             out_channels=_one_or_all(filters[network.num_backbone : coarse]),
             num_convs=network.num_coarse,
             passthrough_channels=filters[coarse] if network.num_fine else None,
@@ -358,7 +360,7 @@ def _model(network: DarknetNetwork, train: dict) -> dict:
         anchor_generator=dict(
             type='YOLOV2AnchorGenerator',
             anchors=[tuple(anchors[i : i + 2]) for i in range(0, len(anchors), 2)],
-            stride=STRIDE,
+            stride=network.stride,
         ),
         loss_obj=squared,
         loss_cls=loss_cls,
@@ -395,7 +397,7 @@ def _model(network: DarknetNetwork, train: dict) -> dict:
             mean=[0.0] * channels,
             std=[255.0] * channels,
             bgr_to_rgb=channels == 3,
-            pad_size_divisor=STRIDE,
+            pad_size_divisor=network.stride,
             batch_augments=batch_augments,
         ),
         backbone=backbone,

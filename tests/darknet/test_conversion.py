@@ -67,6 +67,11 @@ def test_round_trip(tmp_path, name):
         dict(layers=[*networks.DARKNET19, 1024]),  # no pass-through
         dict(layers=[*networks.DARKNET19, 1024, 512, 'pass', 256, 96]),  # widths of their own
         dict(layers=[*networks.TINY[:-1], 333, 100, 50], anchors='1,1', classes=1),
+        # Cells of 16 pixels, and of 32 without the pooling of stride 1
+        dict(layers=[*networks.DARKNET19[:-6], 512, 512, 'pass', 512], size=(432, 336)),
+        dict(layers=[*networks.DARKNET19[:-6], 512]),
+        dict(layers=[16, 'm', 32, 'm', 64, 'm', 256, 'm', 100, 333], size=(48, 80)),
+        dict(layers=[*networks.TINY[:-2], 333]),
         dict(channels=1, activation='relu'),
         dict(batch_normalize=0),
         dict(size=(320, 224), region='nonsense_of_a_fork=1.5\n'),
@@ -260,6 +265,11 @@ def edit(text, old, new):
         ('object_scale=5', 'object_scale=inf', r'object_scale=inf: must be finite'),
         ('width=416', 'width=400', r'width=400: must be a multiple of 32'),
         ('width=416', 'width=0', r'width=0'),
+        (
+            '[maxpool]\nsize=2\nstride=2\n\n[convolutional]\nbatch_normalize=1\nfilters=64\n',
+            '[maxpool]\nsize=2\nstride=1\n\n[convolutional]\nbatch_normalize=1\nfilters=64\n',
+            r'\[maxpool\].*max-pooling of stride 2 as its layer 17',
+        ),
         ('width=416\n', '', r'\[net\]: width= is missing'),
         ('channels=3', 'channels=4', r'channels=4'),
         ('[net]', '[nett]', r':1: \[nett\]: a cfg starts with \[net\]'),
@@ -401,12 +411,34 @@ def test_a_joint_head_gets_an_objectness_of_one(converted):
     assert torch.equal(*(boxes for _, boxes in found))
 
 
-def test_cells_of_16_pixels_are_refused(tmp_path):
-    cfg = Config.fromfile(CONFIGS / 'study/bccd_stride16.py')
+def test_cells_of_16_pixels(tmp_path):
+    """A detector trained here, there and back: the same map, from a file without Darknet's end."""
+    config = Config.fromfile(CONFIGS / 'study/bccd_stride16.py')
     with DefaultScope.overwrite_default_scope('mmdet'):
-        torch.save(MODELS.build(cfg.model).state_dict(), tmp_path / 'fine.pth')
-    with pytest.raises(ValueError, match=r'layers of a Darknet cfg end with \(4, 5\)'):
-        mmdet_to_darknet(cfg, tmp_path / 'fine.pth', tmp_path / 'out')
+        torch.save(MODELS.build(config.model).state_dict(), tmp_path / 'fine.pth')
+    cfg, weights, _ = mmdet_to_darknet(config, tmp_path / 'fine.pth', tmp_path / 'darknet')
+    again = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path / 'again')[0])
+    assert again.model.backbone.out_indices == (3, 4)
+    assert again.model.bbox_head.anchor_generator.stride == 16
+    assert again.model.data_preprocessor.pad_size_divisor == 16
+    model, _ = load_detector(config, tmp_path / 'fine.pth')
+    other, _ = load_detector(again, tmp_path / 'again/bccd_stride16.pth')
+    images = torch.rand(1, 3, 48, 80)
+    with torch.no_grad():
+        expected, found = (m.bbox_head(m.extract_feat(images))[0] for m in (model, other))
+    assert expected.shape[-2:] == (3, 5)
+    assert torch.equal(found, expected)
+
+
+def test_cells_of_8_pixels_are_refused(tmp_path):
+    config = Config.fromfile(CONFIGS / 'study/bccd_stride16.py')
+    config.model.backbone.out_indices = (2, 3)
+    config.model.neck.in_channels = (32, 64)
+    config.model.bbox_head.anchor_generator.stride = 8
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        torch.save(MODELS.build(config.model).state_dict(), tmp_path / 'finer.pth')
+    with pytest.raises(ValueError, match=r'out_indices=\(2, 3\).*of stride 8; a Darknet cfg'):
+        mmdet_to_darknet(config, tmp_path / 'finer.pth', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
 
 
@@ -420,7 +452,10 @@ def test_cells_of_16_pixels_are_refused(tmp_path):
         (dict(backbone=dict(act_cfg=dict(_delete_=True, type='GELU'))), 'GELU'),
         (dict(backbone=dict(act_cfg=dict(negative_slope=0.2))), '0.2'),
         (dict(backbone=dict(out_indices=(3, 4, 5, 2))), 'out_indices'),
-        (dict(bbox_head=dict(anchor_generator=dict(stride=16))), 'stride 16'),
+        (
+            dict(bbox_head=dict(anchor_generator=dict(stride=16))),
+            'stride 16, and a map of stride 32',
+        ),
         (dict(backbone=dict(norm_cfg=dict(eps=1e-7))), 'epsilon 1e-07'),
     ],
     ids=str,

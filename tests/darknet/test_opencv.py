@@ -71,6 +71,8 @@ def test_the_wrong_epsilon_would_be_seen(tmp_path):
         dict(anchors='1,1, 2,3', classes=3),
         dict(classes=1),
         dict(size=(64, 192)),
+        # Cells of 16 pixels
+        dict(layers=[*networks.DARKNET19[:-6], 512, 512, 'pass', 512], size=(80, 48)),
     ],
     ids=str,
 )

@@ -52,9 +52,11 @@ class _PlainDarknet(BaseModule):
         if not -1 <= frozen_stages <= last + 1:
             raise ValueError(f'{name}: frozen_stages must lie in -1..{last + 1}')
 
+        # What nobody asks for is not built: it would cost time, and get no gradient.
+        stages = self.arch[: max(out_indices) + 1]
+        number = sum(len(convs) for _, convs in stages)
         if channels is None:
-            channels = self.default_channels(widen_factor)
-        number = len(self.default_channels())
+            channels = self.default_channels(widen_factor)[:number]
         if len(channels) != number or not all(isinstance(c, int) and c > 0 for c in channels):
             raise ValueError(f'{name}: channels must be {number} positive integers, got {channels}')
 
@@ -64,8 +66,7 @@ class _PlainDarknet(BaseModule):
         self.out_channels = []
         self.stages = nn.ModuleList()
         filters = iter(channels)
-        # What nobody asks for is not built: it would cost time, and get no gradient.
-        for pool_stride, convs in self.arch[: max(out_indices) + 1]:
+        for pool_stride, convs in stages:
             layers = _max_pool(pool_stride, ceil_mode)
             for kernel_size, _ in convs:
                 out_channels = next(filters)
@@ -135,8 +136,8 @@ class Darknet19(_PlainDarknet):
     Args:
         in_channels (int): Channels of the image. Defaults to 3.
         widen_factor (float): Multiplies every number of channels. Defaults to 1.0.
-        channels (Sequence[int], optional): The filters of every convolution (18; 7 for
-            :class:`DarknetTiny`), in place of ``widen_factor``: for networks of other shapes.
+        channels (Sequence[int], optional): The filters of every convolution that is built (18; 7
+            for :class:`DarknetTiny`), in place of ``widen_factor``: for networks of other shapes.
         out_indices (Sequence[int]): Stages to return, of 0..5; those behind them are left out.
             Defaults to (4, 5): what :class:`YOLOV2Neck` takes. With (3, 4) and ``stride=16`` of
             the anchors a cell has 16 pixels.
