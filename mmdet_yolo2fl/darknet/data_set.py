@@ -5,6 +5,7 @@ paths, and for each image a text file of ``class cx cy w h``, relative to the im
 """
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from mmengine.logging import print_log
 from mmengine.utils import track_iter_progress
 from PIL import Image, UnidentifiedImageError
 
@@ -21,6 +23,8 @@ from .files import read_text, write_all
 
 SPLITS = ('train', 'valid')
 IMAGE_FOLDERS = ('images', 'JPEGImages')
+# What Darknet replaces in the path of an image, anywhere in it (data.c, fill_truth_detection).
+REPLACED = (*IMAGE_FOLDERS, 'raw')
 ORIENTATION = 0x0112  # the EXIF tag
 # Rounding of relative coordinates to six digits, as labelling tools write them.
 TOLERANCE = 1e-5
@@ -137,6 +141,14 @@ def coco_to_darknet(
     if split not in SPLITS:
         raise ValueError(f'split must be one of {SPLITS}, got {split!r}')
     names, images = _read_coco(annotations, Path(image_root), report)
+    for word in REPLACED:
+        if word in out.as_posix():
+            print_log(
+                f'{out}: Darknet puts "labels" in the place of the first "{word}" of a path, and '
+                'will not find the labels here: give another folder',
+                logger='current',
+                level=logging.WARNING,
+            )
     names_path = out / 'obj.names'
     if names_path.exists():
         former = read_text(names_path, 'file of names').splitlines()
@@ -257,16 +269,16 @@ def _first(report: Report) -> str:
 def label_path(image: Path) -> Path:
     """Where the labels of an image lie.
 
-    Darknet looks in ``labels`` instead of ``images`` or ``JPEGImages``; many tools write them
-    beside the image.
+    Darknet looks in ``labels`` instead of ``images`` or ``JPEGImages``, the first one in the path;
+    other tools take the last one, and many write them beside the image.
     """
-    parts = list(image.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] in IMAGE_FOLDERS:
-            parts[index] = 'labels'
-            break
-    as_darknet = Path(*parts).with_suffix('.txt')
-    return as_darknet if as_darknet.is_file() else image.with_suffix('.txt')
+    folders = image.parent.parts
+    found = [index for index, name in enumerate(folders) if name in IMAGE_FOLDERS]
+    for index in dict.fromkeys(found[:1] + found[-1:]):
+        path = Path(*folders[:index], 'labels', *folders[index + 1 :], image.name)
+        if path.with_suffix('.txt').is_file():
+            return path.with_suffix('.txt')
+    return image.with_suffix('.txt')
 
 
 def _coco(listed: list, names: list[str], root: Path, report: Report) -> dict:

@@ -14,10 +14,16 @@ from .cfg import Section, read_cfg
 MIN_STAGES = 5
 MAX_SIZE = 8192
 MAX_FILTERS = 65536
-# Options of a convolution that would change its output.
-PLAIN_CONVOLUTION = dict(
-    groups=1, dilation=1, binary=0, xnor=0, bin_output=0, flipped=0, dot=0, antialiasing=0, sway=0
-)
+# Options that would change what a layer computes, or which weights it has, and their defaults.
+PLAIN = dict(
+    convolutional=dict(
+        groups=1, dilation=1, binary=0, xnor=0, bin_output=0, flipped=0, dot=0, antialiasing=0,
+        sway=0, rotate=0, stretch=0, stretch_sway=0, stride_x=1, stride_y=1, dontload=0,
+        dontloadscales=0, share_index=-1000000000,
+    ),
+    maxpool=dict(maxpool_depth=0, antialiasing=0),
+    route=dict(groups=1, group_id=0),
+)  # fmt: skip
 BACKBONES = (Darknet19, DarknetTiny)
 # Behind the backbone: with pass-through, or straight to the last convolution.
 WITH_PASSTHROUGH = re.compile(r'((?:c3 )*)r (c1 )?g r ((?:c3 )*)c1 ')
@@ -123,13 +129,15 @@ def read_network(path: str | Path) -> DarknetNetwork:
             "classifier start a backbone: init_cfg=dict(type='PretrainedDarknet', checkpoint=...)"
         )
     region = layers.pop()
+    if not layers:
+        region.fail('there are no layers before it')
     tokens = [_token(layer) for layer in layers]
     backbone, num_stages = _find_backbone(layers, tokens)
     start = sum(map(len, _stage_tokens(backbone)[:num_stages]))
     rest = ''.join(token + ' ' for token in tokens[start:])
     last = layers[-1]
     passthrough, num_coarse, num_fine = None, 0, 0
-    if backbone is Darknet19 and (match := WITH_PASSTHROUGH.fullmatch(rest)):
+    if backbone.arch[num_stages - 1][0] == 2 and (match := WITH_PASSTHROUGH.fullmatch(rest)):
         num_coarse, num_fine = len(match[1]) // 3, len(match[2] or '') // 3
         num_head = len(match[3]) // 3
         passthrough = _check_passthrough(layers, tokens, start, num_coarse, num_fine)
@@ -193,6 +201,9 @@ def _refuse_other_networks(section: Section) -> None:
 
 def _token(layer: Section) -> str:
     """A layer as a short word; checks the options that every layer of its kind shares."""
+    for key, value in PLAIN.get(layer.name, {}).items():
+        if layer.integer(key, value, at_least=value) != value:
+            layer.fail(f'only {value}, the default, is supported', key)
     if layer.name == 'convolutional':
         size = layer.integer('size', 1, at_least=1)
         if size not in (1, 3):
@@ -202,14 +213,14 @@ def _token(layer: Section) -> str:
         padding = size // 2 if layer.integer('pad', 0) else layer.integer('padding', 0)
         if padding != size // 2:
             layer.fail('the convolution must keep the size of the map: pad=1')
-        for key, value in PLAIN_CONVOLUTION.items():
-            if layer.integer(key, value) != value:
-                layer.fail(f'only {value} is supported', key)
         return f'c{size}'
     if layer.name == 'maxpool':
         stride = layer.integer('stride', 1, at_least=1)
         if layer.integer('size', stride, at_least=1) != 2 or stride > 2:
             layer.fail('YOLOv2 has max-pooling of size 2 and stride 1 or 2')
+        for key in ('stride_x', 'stride_y'):
+            if layer.integer(key, stride) != stride:
+                layer.fail(f'only {stride}, the stride, is supported', key)
         if layer.integer('padding', 1) != 1:
             layer.fail('only 1, which is the default for size 2, is supported', 'padding')
         return f'm{stride}'

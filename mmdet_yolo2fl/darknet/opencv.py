@@ -36,7 +36,7 @@ class OpenCVNetwork:
             inputs (Tensor): ``(N, C, H, W)`` on the CPU, red first, in 0..1.
 
         Returns:
-            Tensor: ``(N, A*(5+C), H/32, W/32)``, as :meth:`YOLOV2Head.forward` has it.
+            Tensor: ``(N, A*(5+C), H/S, W/S)`` of stride S, as :meth:`YOLOV2Head.forward` has it.
         """
         self.net.setInput(inputs.numpy())
         return torch.from_numpy(self.net.forward(self.last_convolution).copy())

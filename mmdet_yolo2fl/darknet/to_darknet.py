@@ -73,6 +73,8 @@ def mmdet_to_darknet(
         if model.with_neck and model.neck.reorg is not darknet_reorg:
             raise ValueError("OpenCV's DNN module knows [reorg] only: the neck's reorg='darknet'")
         region['thresh'] = opencv_thresh
+        # What Darknet has a default for, and OpenCV has none.
+        region['num'] = model.bbox_head.num_anchors
         epsilon = OPENCV_EPSILON
     sections = [('net', net), *_layers(model), ('region', region)]
     version = meta.get('darknet_version', [0, 2, 0])
@@ -174,15 +176,21 @@ def _net_options(model: nn.Module, config: Config, size: tuple[int, int] | None)
 
 def _test_size(config: Config) -> tuple[int, int]:
     """(width, height) that the test pipeline makes."""
-    dataset = config.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    for transform in dataset.pipeline:
-        if transform.type in ('Resize', 'DarknetResize') and 'scale' in transform:
-            return tuple(transform.scale)
+    for transform in _test_dataset(config).get('pipeline') or ():
+        if transform['type'] in ('Resize', 'DarknetResize') and transform.get('scale'):
+            scale = transform['scale']
+            return (scale, scale) if isinstance(scale, int) else tuple(scale)
     raise ValueError(
         f'{config.filename}: the test pipeline has no Resize with a scale: give the input size'
     )
+
+
+def _test_dataset(config: Config) -> Mapping:
+    """Without what is wrapped around it; empty if there is none."""
+    dataset = (config.get('test_dataloader') or {}).get('dataset', {})
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
 
 
 def _region_options(model: nn.Module, config: Config) -> dict:
@@ -207,7 +215,7 @@ def _region_options(model: nn.Module, config: Config) -> dict:
 
 # What Darknet takes for an option that a cfg leaves out.
 DEFAULTS = dict(
-    channels=3, coords=4, num=1, softmax=0, rescore=0, bias_match=0, thresh=0.5,
+    coords=4, num=1, softmax=0, rescore=0, bias_match=0, thresh=0.5,
     object_scale=1, noobject_scale=1, class_scale=1, coord_scale=1,
 )  # fmt: skip
 
@@ -320,10 +328,8 @@ def _permuted(model: nn.Module) -> dict[str, torch.Tensor]:
 def _names(model: nn.Module, config: Config, meta: Mapping) -> list[str]:
     """Class names of the checkpoint, else of the config's data set, else numbers."""
     number = model.bbox_head.num_classes
-    dataset = config.get('test_dataloader', {}).get('dataset', {})
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    for source in (meta.get('dataset_meta') or {}, dataset.get('metainfo') or {}):
+    metainfo = _test_dataset(config).get('metainfo') or {}
+    for source in (meta.get('dataset_meta') or {}, metainfo):
         classes = source.get('classes', source.get('CLASSES', ()))
         if len(classes) == number:
             return [' '.join(str(one).split()) for one in classes]

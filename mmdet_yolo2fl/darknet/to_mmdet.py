@@ -1,6 +1,7 @@
 """From a Darknet ``.cfg`` and ``.weights`` to an MMDetection config and checkpoint."""
 
 import io
+import logging
 import re
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
-from ..models.backbones.darknet import NORM_CFG
+from ..models.backbones.darknet import NORM_CFG, DarknetTiny
 from .files import read_text, write_all
 from .network import ACTIVATIONS, DarknetNetwork, read_network
 from .weights import convolutions, load_convolution, read_weights
 
-# The largest size of multi-scale training, `random=1`.
-MAX_SCALE = 608
+# The sizes of multi-scale training, `random=1`.
+MIN_SCALE, MAX_SCALE = 320, 608
+# Options of training in AlexeyAB's fork that have no counterpart in the config.
+IGNORED = ('adam', 'mosaic', 'mixup', 'cutmix', 'blur', 'gaussian_noise')
 META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'pad_offset')
 
 
@@ -160,7 +163,7 @@ def mmdet_config(
         dict(type='LoadAnnotations', with_bbox=True),
         dict(type='DarknetJitter', scale=train['size'], jitter=train['jitter']),
         dict(type='DarknetHSV', **train['hsv']),
-        dict(type='RandomFlip', prob=0.5),
+        *([dict(type='RandomFlip', prob=0.5)] if train['flip'] else []),
         dict(type='PackDetInputs'),
     ]
     data = dict(type='CocoDataset', data_root='data/darknet/', metainfo=dict(classes=classes))
@@ -253,17 +256,24 @@ def training_options(network: DarknetNetwork) -> dict:
     """What ``[net]`` and ``[region]`` say of training, in MMEngine's terms.
 
     The public cfgs stand ready for testing (``batch=1``); then the batch of their commented-out
-    training lines is taken: 64 in 8 subdivisions.
+    training lines is taken: 64 in 8 subdivisions, those of Tiny YOLOv2 in 2.
     """
     net, region = network.net, network.region
     batch, accumulate = net.integer('batch', 1, 1), net.integer('subdivisions', 1, 1)
     if batch == 1:
-        batch, accumulate = 64, 8
+        batch, accumulate = 64, 2 if network.backbone is DarknetTiny else 8
     if batch % accumulate:
         net.fail('must be a multiple of subdivisions', 'batch')
     policy = net.options.get('policy', 'constant')
     if policy not in ('constant', 'steps'):
         net.fail("'constant' and 'steps' are supported", 'policy')
+    for key in IGNORED:
+        if net.number(key, 0):
+            print_log(
+                f'{net.path}: {key}={net.options[key]} is left out of the training recipe',
+                logger='current',
+                level=logging.WARNING,
+            )
     max_batches = net.integer('max_batches', 80200, at_least=1)
     schedulers = []
     if net.integer('burn_in', 0):
@@ -279,16 +289,23 @@ def training_options(network: DarknetNetwork) -> dict:
         steps, scales = net.numbers('steps', int), net.numbers('scales')
         if len(steps) != len(scales):
             net.fail(f'{len(steps)} steps need as many scales, got {len(scales)}', 'scales')
-        if steps != sorted(set(steps)) or min(steps, default=1) < 1:
-            net.fail('must be positive and increasing', 'steps')
+        if steps != sorted(set(steps)):
+            net.fail('must be increasing', 'steps')
         # MMEngine counts from 0, Darknet from 1; a scheduler for each step, since the scales may
-        # differ.
+        # differ. yolov2-tiny-voc.cfg scales at batch -1, that is from the start.
         for step, scale in zip(steps, scales):
+            milestone = max(step, 1) - 1
             schedulers.append(
-                dict(type='MultiStepLR', by_epoch=False, milestones=[step - 1], gamma=scale)
+                dict(type='MultiStepLR', by_epoch=False, milestones=[milestone], gamma=scale)
             )
     width, height = network.input_size
     multi_scale = region.number('random', 0) > 0
+    if multi_scale and MIN_SCALE * width // height < 32:
+        region.fail(
+            f'sizes from {MIN_SCALE} to {MAX_SCALE} pixels of height leave less than 32 of width '
+            f'for an input of {width}x{height}',
+            'random',
+        )
     if multi_scale:
         # Images are made at the largest size; DarknetBatchResize only ever shrinks them.
         width, height = MAX_SCALE * width // height // 32 * 32, MAX_SCALE
@@ -310,6 +327,7 @@ def training_options(network: DarknetNetwork) -> dict:
             saturation=net.number('saturation', 1, low=1),
             exposure=net.number('exposure', 1, low=1),
         ),
+        flip=bool(net.integer('flip', 1)),
         multi_scale=multi_scale,
     )
 
@@ -383,7 +401,7 @@ def _model(network: DarknetNetwork, train: dict) -> dict:
         batch_augments = [
             dict(
                 type='DarknetBatchResize',
-                random_size_range=(320, MAX_SCALE),
+                random_size_range=(MIN_SCALE, MAX_SCALE),
                 interval=10,
                 accumulative_counts=train['accumulate'],
                 final_size=MAX_SCALE,

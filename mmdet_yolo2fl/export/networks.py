@@ -43,7 +43,7 @@ class RawNetwork(nn.Module):
         self.head = detector.bbox_head
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(N, 3, H, W)``, normalized, to ``(N, A*(5+C), H/32, W/32)`` in Darknet's order."""
+        """``(N, 3, H, W)``, normalized, to ``(N, A*(5+C), H/S, W/S)`` in Darknet's order."""
         return self.head(self.neck(self.backbone(images)))[0]
 
 

@@ -21,7 +21,13 @@ NETWORKS = {
         layers=[*DARKNET19, 1024, 1024, 'pass', 1024], anchors=VOC_ANCHORS, size=(416, 416)
     ),
     'yolov2-tiny': dict(layers=[*TINY, 512], classes=80, size=(416, 416), rescore=0),
-    'yolov2-tiny-voc': dict(layers=[*TINY, 1024], anchors=TINY_VOC_ANCHORS, size=(416, 416)),
+    'yolov2-tiny-voc': dict(
+        layers=[*TINY, 1024],
+        anchors=TINY_VOC_ANCHORS,
+        size=(416, 416),
+        schedule='max_batches = 40200\npolicy=steps\n'
+        'steps=-1,100,20000,30000\nscales=.1,10,.1,.1\n',
+    ),
 }
 NETWORKS['yolov2']['anchors'] = NETWORKS['yolov2-tiny']['anchors'] = COCO_ANCHORS
 
@@ -39,16 +45,18 @@ def cfg_text(
     batch_normalize=1,
     reorg='reorg',
     fine=64,
+    route=-9,
     region='',
     net='',
+    schedule='burn_in=1000\nmax_batches = 80200\npolicy=steps\nsteps=40000,60000\nscales=.1,.1\n',
 ):
     """A cfg; ``fine=None`` leaves out the 1x1 convolution of the pass-through."""
     num = len(anchors.split(',')) // 2
     text = (
         f'[net]\n# Testing\nbatch=1\nsubdivisions=1\nwidth={size[0]}\nheight={size[1]}\n'
         f'channels={channels}\nmomentum=0.9\ndecay=0.0005\nangle=0\nsaturation = 1.5\n'
-        'exposure = 1.5\nhue=.1\n\nlearning_rate=0.001\nburn_in=1000\nmax_batches = 80200\n'
-        f'policy=steps\nsteps=40000,60000\nscales=.1,.1\n{net}\n'
+        'exposure = 1.5\nhue=.1\n\nlearning_rate=0.001\n'
+        f'{schedule}{net}\n'
     )
 
     def conv(filters, size):
@@ -65,7 +73,7 @@ def cfg_text(
         elif layer == 'm1':
             text += '[maxpool]\nsize=2\nstride=1\n\n'
         elif layer == 'pass':
-            text += '[route]\nlayers=-9\n\n'
+            text += f'[route]\nlayers={route}\n\n'
             text += conv(fine, 1) if fine else ''
             text += f'[{reorg}]\nstride=2\n\n'
             text += f'[route]\nlayers=-1,{-4 if fine else -3}\n\n'

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet
 from mmdet_yolo2fl.darknet.cfg import read_cfg
@@ -72,6 +72,7 @@ def test_round_trip(tmp_path, name):
         dict(layers=[*networks.DARKNET19[:-6], 512]),
         dict(layers=[16, 'm', 32, 'm', 64, 'm', 256, 'm', 100, 333], size=(48, 80)),
         dict(layers=[*networks.TINY[:-2], 333]),
+        dict(layers=[*networks.TINY[:-2], 512, 64, 'pass', 512], route=-5),
         dict(channels=1, activation='relu'),
         dict(batch_normalize=0),
         dict(size=(320, 224), region='nonsense_of_a_fork=1.5\n'),
@@ -235,6 +236,53 @@ def test_the_converted_config_keeps_the_training_recipe(tmp_path):
     assert (hsv.hue, hsv.saturation, hsv.exposure) == (0.1, 1.5, 1.5)
 
 
+def test_steps_before_the_first_batch(tmp_path):
+    """yolov2-tiny-voc.cfg starts at a tenth of its rate: a step at -1."""
+    cfg, weights = networks.write(tmp_path, **TINY)
+    config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
+    # Its commented-out training lines: 64 in 2 parts
+    assert config.train_dataloader.batch_size == 32
+    assert config.optim_wrapper.accumulative_counts == 2
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.001)
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer))
+        for scheduler in config.param_scheduler
+    ]
+    rates = {}
+    for batch in range(1, 20001):
+        rates[batch] = optimizer.param_groups[0]['lr']
+        for scheduler in schedulers:
+            scheduler.step()
+    found = [rates[batch] for batch in (1, 99, 100, 19999, 20000)]
+    assert found == pytest.approx([1e-4, 1e-4, 1e-3, 1e-3, 1e-4])
+
+
+def test_options_of_training_that_forks_have(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'mmdet_yolo2fl.darknet.to_mmdet.print_log', lambda message, **_: said.append(message)
+    )
+    cfg, weights = networks.write(tmp_path, **TINY | dict(net='flip=0\nadam=1\nmosaic=0\n'))
+    config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
+    assert 'RandomFlip' not in [step.type for step in config.train_pipeline]
+    assert [message for message in said if 'adam=1 is left out' in message]
+    assert not [message for message in said if 'mosaic' in message]
+
+
+def test_the_test_pipeline_tells_the_input_size(converted):
+    config, checkpoint, out = converted
+    resize = next(step for step in config.test_dataloader.dataset.pipeline if 'scale' in step)
+    resize.update(type='Resize', scale=64)
+    cfg, _, _ = mmdet_to_darknet(config, checkpoint, out / 'square')
+    assert (options_of(cfg)[0]['width'], options_of(cfg)[0]['height']) == ((64.0,), (64.0,))
+    inner = config.test_dataloader.dataset
+    for loader in (None, dict(dataset=dict(type='ConcatDataset', datasets=[inner, inner]))):
+        config.test_dataloader = loader
+        with pytest.raises(ValueError, match='no Resize with a scale: give the input size'):
+            mmdet_to_darknet(config, checkpoint, out / 'none')
+        mmdet_to_darknet(config, checkpoint, out / 'given', input_size=(64, 96))
+
+
 # From here on: what is refused.
 
 
@@ -290,8 +338,11 @@ def edit(text, old, new):
         ('[reorg]\nstride=2', '[reorg]\nstride=2\nreverse=1', r'reverse=1'),
         ('policy=steps', 'policy=poly', r'policy=poly'),
         ('scales=.1,.1', 'scales=.1', r'2 steps need as many scales'),
-        ('steps=40000,60000', 'steps=60000,40000', r'steps=60000,40000: must be positive and incr'),
-        ('steps=40000,60000', 'steps=-1,5', r'steps=-1,5'),
+        ('steps=40000,60000', 'steps=60000,40000', r'steps=60000,40000: must be increasing'),
+        ('width=416\n', 'width=32\n', r'random=1.*leave less than 32 of width'),
+        ('stride=2\n', 'stride=2\nstride_x=1\n', r'\[maxpool\] stride_x=1'),
+        ('layers=-9', 'layers=-9\ngroups=2', r'\[route\] groups=2'),
+        ('stride=1\npad=1', 'stride=1\npad=1\nshare_index=-1', r'share_index=-1'),
         ('batch=1\n', 'batch=0\n', r'batch=0: must be at least 1'),
         ('burn_in=1000', 'burn_in=-1', r'burn_in=-1'),
         ('jitter=.2', 'jitter=2', r'jitter=2: must lie in 0..0.99'),
@@ -302,11 +353,19 @@ def edit(text, old, new):
 )
 def test_a_bad_cfg_is_refused_with_its_line(tmp_path, old, new, message):
     cfg, weights = networks.write(tmp_path, **VOC)
-    cfg.write_text(edit(cfg.read_text(), old, new))
+    text = edit(cfg.read_text(), old, new)
+    cfg.write_text(text.replace('random=0', 'random=1') if 'random=1' in message else text)
     with pytest.raises(ValueError, match=message) as caught:
         darknet_to_mmdet(cfg, weights, tmp_path / 'out')
     assert f'{cfg}:' in str(caught.value)
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_cfg_without_layers_is_refused(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY)
+    cfg.write_text('[net]\nwidth=416\nheight=416\n[region]\nclasses=1\nanchors=1,1\n')
+    with pytest.raises(ValueError, match=r'model.cfg:4: \[region\]: there are no layers'):
+        darknet_to_mmdet(cfg, weights, tmp_path / 'out')
 
 
 def test_bad_weights_are_refused(tmp_path):

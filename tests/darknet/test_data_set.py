@@ -140,6 +140,7 @@ def test_labels_beside_the_image_and_in_voc_folders(tmp_path):
     for image, label in (
         ('VOC/JPEGImages/a.jpg', 'VOC/labels/a.txt'),
         ('images/images/a.jpg', 'images/labels/a.txt'),
+        ('images/set1/images/a.jpg', 'labels/set1/images/a.txt'),
         ('beside/b.png', 'beside/b.txt'),
     ):
         (tmp_path / label).parent.mkdir(parents=True, exist_ok=True)
@@ -245,6 +246,20 @@ def test_round_trip_from_coco(tmp_path, monkeypatch):
             np.testing.assert_allclose(one['bbox'], other['bbox'], atol=1e-3)
     assert (tmp_path / 'back' / 'images' / 'train' / 'a.jpg').is_symlink()
     assert not (tmp_path / 'back' / 'images' / 'valid' / 'a.jpg').is_symlink()
+
+
+def test_folders_in_which_darknet_does_not_find_labels(tmp_path, monkeypatch):
+    path = coco_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    said = []
+    monkeypatch.setattr(
+        'mmdet_yolo2fl.darknet.data_set.print_log', lambda message, **_: said.append(message)
+    )
+    coco_to_darknet(path, tmp_path / 'images', 'sets')
+    assert not said
+    for out, word in (('images/one', 'images'), ('straw', 'raw')):
+        coco_to_darknet(path, tmp_path / 'images', out)
+        assert f'the first "{word}" of a path' in said.pop() and not said
 
 
 def coco_file(folder, **changes):

@@ -81,6 +81,16 @@ def test_variations_give_opencvs_outputs(tmp_path, options):
     check(compare(tmp_path, **base | options))
 
 
+def test_opencv_gets_the_number_of_anchors(tmp_path):
+    """One is Darknet's default for `num`; OpenCV has none."""
+    options = dict(networks.NETWORKS['yolov2-tiny-voc'], anchors='1,1', size=(64, 64), width=0.125)
+    cfg, weights = networks.write(tmp_path, **options)
+    cfg.write_text(cfg.read_text().replace('num=1\n', ''))
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path / 'mmdet')
+    paths = mmdet_to_darknet(config, checkpoint, tmp_path / 'opencv', opencv_thresh=THRESH)
+    assert OpenCVNetwork(*paths[:2]).region(torch.rand(1, 3, 64, 64)).shape == (4, 25)
+
+
 def test_a_detector_runs_on_opencvs_map(tmp_path):
     options = networks.NETWORKS['yolov2-voc'] | dict(size=(96, 64), width=0.125, fine=32)
     cfg, weights = networks.write(tmp_path, **options)

@@ -41,8 +41,9 @@ REORGS = dict(
 
 @MODELS.register_module()
 class YOLOV2Neck(BaseModule):
-    """Joins the stride-16 and the stride-32 map (YOLO9000, section 2, "Fine-Grained Features").
+    """Joins the last map and one twice as fine: strides 32 and 16, or 16 and 8.
 
+    YOLO9000, section 2, "Fine-Grained Features".
     The coarse map goes through ``num_convs`` 3x3 convolutions, the fine one through a 1x1
     convolution and the rearrangement; the result is their concatenation, fine channels first,
     as in Darknet's ``yolov2.cfg``.
