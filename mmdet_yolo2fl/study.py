@@ -34,11 +34,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -55,10 +55,15 @@ from .detector import check_fit
 from .engine import work_dir_lock
 from .measure import machine
 from .scalars import logged_scalars
-from .study_tables import write_text
+from .study_tables import HEADLINES, write_text
 from .test_time_augmentation import use_tta
 
 DETECTIONS = 'detections'
+# What a run leaves in its folder, beside the text of its logs.
+OF_A_RUN = (
+    *('*.pth', 'last_checkpoint', 'epochs', 'minutes', 'result.json', f'{DETECTIONS}.*'),
+    '*/vis_data/scalars.json',
+)
 # Of a row, beside what it changes in the config.
 KEYS = ('config', 'seeds', 'checkpoint', 'tta')
 
@@ -94,11 +99,26 @@ class Run:
     @property
     def result(self) -> dict | None:
         """What it has reached, or None if it is not complete or was another config's."""
+        result = self._written
+        return None if result is None or self._of_other_weights(result) else result
+
+    @property
+    def stale(self) -> bool:
+        """Whether its checkpoint is not the one any more that was evaluated."""
+        result = self._written
+        return result is not None and self._of_other_weights(result)
+
+    @property
+    def _written(self) -> dict | None:
         file = self.folder / 'result.json'
         if not file.is_file():
             return None
         result = json.loads(file.read_text(encoding='utf-8'))
         return result if result['config_hash'] == self.hash else None
+
+    def _of_other_weights(self, result: dict) -> bool:
+        known, file = result.get('checkpoint_digest'), self.checkpoint_file
+        return bool(known and file and file.is_file() and known != digest(file))
 
     @property
     def hash(self) -> str:
@@ -107,7 +127,8 @@ class Run:
         # The folder may move.
         config.pop('work_dir')
         for evaluator in (config['val_evaluator'], config['test_evaluator']):
-            evaluator.pop('outfile_prefix', None)
+            for one in _as_list(evaluator):
+                one.pop('outfile_prefix', None)
         about = [config, self.budget, *([self.checkpoint] if self.checkpoint else [])]
         text = json.dumps(about, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -154,7 +175,13 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
     if len(budget) > 1 or set(budget) - {'images', 'minutes'}:
         raise ValueError(f'{file}: the budget is `images` or `minutes`, got {budget}')
     numbered, read = [], functools.cache(Config.fromfile)
+    folders: dict[Path, str] = {}
     for position, (row, changes) in enumerate(rows.items()):
+        if not isinstance(changes, dict):
+            raise ValueError(f'{file}: the row {row!r} must be a dict of changes, got {changes!r}')
+        seeds = changes.get('seeds') or spec.get('seeds') or [0]
+        if not isinstance(seeds, (list, tuple)):
+            raise ValueError(f'{file}: the row {row!r}: seeds must be a list, got {seeds!r}')
         source = changes.get('config') or spec.get('config')
         if source is None:
             raise ValueError(f'{file}: neither the study nor the row {row!r} has a `config`')
@@ -165,9 +192,27 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
         checkpoint = changes.get('checkpoint') or spec.get('checkpoint') or ''
         if not checkpoint and 'tta' in changes:
             raise ValueError(f'{file}: the row {row!r} has `tta`, but no `checkpoint` to evaluate')
-        for number, seed in enumerate(changes.get('seeds') or spec.get('seeds') or [0]):
-            folder = Path(out, _folder_name(row), f'seed_{seed}')
-            config = _run_config(copy.deepcopy(read(source)), overrides, options, seed, folder)
+        for number, seed in enumerate(seeds):
+            folder = Path(out, folder_name(row), f'seed_{seed}')
+            if folder in folders or not folder_name(row):
+                raise ValueError(
+                    f'{file}: the row {row!r}, seed {seed}, would have the folder {folder}'
+                    + (f' of the row {folders[folder]!r}' if folder in folders else '')
+                    + ': give it another name'
+                )
+            folders[folder] = row
+            try:
+                config = _run_config(copy.deepcopy(read(source)), overrides, options, seed, folder)
+            except (AttributeError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f'{file}: the row {row!r} changes what {source} does not have, or that config '
+                    f'lacks something: {type(error).__name__}: {error}'
+                ) from error
+            if budget and not checkpoint and 'max_epochs' not in (config.get('train_cfg') or {}):
+                raise ValueError(
+                    f'{file}: a budget is counted in epochs, and the config of the row {row!r} '
+                    'counts iterations: give it a train_cfg with max_epochs'
+                )
             if changes.get('tta'):
                 use_tta(config)
             of_seed = checkpoint.replace('{seed}', str(seed))
@@ -177,7 +222,8 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
     return Study(Path(file).stem, baseline, [run for *_, run in numbered])
 
 
-def _folder_name(row: str) -> str:
+def folder_name(row: str) -> str:
+    """Of the runs of a row."""
     return re.sub(r'\W+', '_', row).strip('_')
 
 
@@ -189,10 +235,27 @@ def _run_config(config, overrides, options, seed, folder) -> Config:
     config.randomness = dict(seed=seed)
     config.resume = True
     # By which AP50 of each class is found; CocoMetric takes the truths from the samples.
-    if config.val_evaluator.type == 'CocoMetric' and not config.val_evaluator.get('ann_file'):
-        config.val_evaluator.outfile_prefix = str(folder / DETECTIONS)
-        config.test_evaluator = config.val_evaluator
+    for evaluator in _as_list(config.val_evaluator):
+        if evaluator.type == 'CocoMetric' and not evaluator.get('ann_file'):
+            evaluator.outfile_prefix = str(folder / DETECTIONS)
+            config.test_evaluator = config.val_evaluator
+            break
     return config
+
+
+def _as_list(value) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, which is read again only when it has changed."""
+    state = file.stat()
+    return _digest(file, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(1000)
+def _digest(file: Path, *_) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def carry_out(run: Run) -> dict:
@@ -209,13 +272,29 @@ def carry_out(run: Run) -> dict:
     """
     with work_dir_lock(run.folder):
         load_only_weights()
+        _forget_other_configs(run)
         result = _evaluate(run) if run.checkpoint else _train(run)
         result['metrics'] |= _by_class(run.folder / DETECTIONS)
+        for names in HEADLINES:  # of VOC, and of COCO's own annotation file
+            for name, logged in zip(HEADLINES[0], names):
+                if name not in result['metrics'] and logged in result['metrics']:
+                    result['metrics'][name] = result['metrics'][logged]
         result |= dict(
             row=run.row, seed=run.seed, machine=machine(get_device()), config_hash=run.hash
         )
         write_text(run.folder / 'result.json', json.dumps(result, indent=1))
         return result
+
+
+def _forget_other_configs(run: Run) -> None:
+    """What another config left in the folder would be continued, or taken for this one's."""
+    stamp = run.folder / 'config_hash'
+    if stamp.is_file() and stamp.read_text() == run.hash:
+        return
+    for pattern in OF_A_RUN:
+        for old in run.folder.glob(pattern):
+            old.unlink()
+    write_text(stamp, run.hash)
 
 
 def _by_class(prefix: Path) -> dict[str, float]:
@@ -245,35 +324,36 @@ def _evaluate(run: Run) -> dict:
         images=len(runner.test_dataloader.dataset),
         parameters=sum(weight.numel() for weight in runner.model.parameters()),
         precision='float16' if (config.get('test_cfg') or {}).get('fp16') else 'float32',
+        checkpoint_digest=digest(run.checkpoint_file),
     )
 
 
 def _train(run: Run) -> dict:
-    # Another config's checkpoints would be continued.
-    stamp = run.folder / 'config_hash'
-    if not stamp.is_file() or stamp.read_text() != run.hash:
-        for old in [*run.folder.glob('*.pth'), run.folder / 'last_checkpoint']:
-            old.unlink(missing_ok=True)
-        (run.folder / 'minutes').unlink(missing_ok=True)
-        write_text(stamp, run.hash)
+    by_epoch = 'max_epochs' in run.config.train_cfg
     config = within_budget(copy.deepcopy(run.config), run.budget, run.folder)
     verify_initial_checkpoints(config.model)
     for loader in (config.train_dataloader, config.val_dataloader):
         check_annotations(loader.dataset)
     latest = latest_whole_checkpoint(run.folder)
+    # Without a checkpoint of its own it starts from the config's `load_from`, if there is one.
+    config.resume = latest is not None
     if latest is not None:
         config.load_from = str(latest)
+    elif config.get('load_from'):
+        config.load_from = str(verify_checkpoint(config.load_from))
+    if not by_epoch:  # else MMEngine's log has all evaluations at step 0
+        config.default_hooks.logger.log_metric_by_epoch = False
     runner = Runner.from_cfg(config)
-    start = time.monotonic()
-    earlier = run.folder / 'minutes'
-    minutes = float(earlier.read_text()) if earlier.is_file() else 0.0
+    if config.get('load_from') and not config.resume:
+        check_fit(runner.model, config.load_from)
+    clock = _Clock(run.folder / 'minutes')
+    runner.register_hook(clock)
     try:
         runner.train()
     finally:
-        minutes += (time.monotonic() - start) / 60
-        write_text(earlier, str(minutes))
+        minutes = clock.write()
     curve = learning_curve(run.folder)
-    if curve and curve[-1]['epoch'] == runner.epoch:
+    if curve and curve[-1]['epoch'] == (runner.epoch if by_epoch else runner.iter):
         metrics = {key: value for key, value in curve[-1].items() if key != 'epoch'}
     else:  # it was killed between the last evaluation and this point
         metrics = runner.val_loop.run()
@@ -281,10 +361,29 @@ def _train(run: Run) -> dict:
         metrics=metrics,
         curve=curve,
         minutes=minutes,
-        images=runner.max_epochs * len(runner.train_dataloader.dataset),
+        images=runner.max_epochs * len(runner.train_dataloader.dataset)
+        if by_epoch
+        else runner.max_iters * config.train_dataloader.batch_size,
         parameters=sum(weight.numel() for weight in runner.model.parameters()),
         precision=precision(runner.optim_wrapper),
     )
+
+
+class _Clock(Hook):
+    """Counts the minutes of a run, also of one that is killed and resumed."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.start = file, time.monotonic()
+        self.earlier = float(file.read_text()) if file.is_file() else 0.0
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self.write()
+
+    def write(self) -> float:
+        """The minutes up to now."""
+        minutes = self.earlier + (time.monotonic() - self.start) / 60
+        write_text(self.file, str(minutes))
+        return minutes
 
 
 def precision(wrapper: OptimWrapper) -> str:
@@ -296,7 +395,8 @@ def precision(wrapper: OptimWrapper) -> str:
 
 
 def learning_curve(folder: Path) -> list[dict]:
-    """Epoch and metrics of every evaluation that MMEngine logged, the latest of each epoch."""
+    """Epoch (or iteration) and metrics of every evaluation that MMEngine logged, the latest of
+    each epoch."""
     found = {}
     for row in logged_scalars(folder):
         values = {
@@ -334,26 +434,41 @@ def within_budget(config: Config, budget: dict, folder: Path) -> Config:
 
 
 def with_epochs(config: Config, epochs: int) -> Config:
-    """Set the epochs; everything in the schedule that counts epochs moves along."""
+    """Set the epochs; what counts epochs moves along: schedulers, evaluations, and when YOLOX and
+    RTMDet change their augmentation."""
     factor = epochs / config.train_cfg.max_epochs
     config.train_cfg.max_epochs = epochs
     # As many evaluations as before, the last one at the end.
     interval = config.train_cfg.get('val_interval', 1)
     config.train_cfg.val_interval = max(1, round(interval * factor))
-    schedulers = config.get('param_scheduler') or []
-    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-        if not scheduler.get('by_epoch', True):
-            continue
-        for key in ('begin', 'end', 'T_max'):
-            if scheduler.get(key):
-                scheduler[key] = max(1, round(scheduler[key] * factor))
-        if scheduler.get('milestones'):
-            scheduler.milestones = [max(1, round(m * factor)) for m in scheduler.milestones]
+    if config.train_cfg.get('dynamic_intervals'):
+        config.train_cfg.dynamic_intervals = [
+            (max(1, round(begin * factor)), every)
+            for begin, every in config.train_cfg.dynamic_intervals
+        ]
+    schedulers = []
+    for scheduler in _as_list(config.get('param_scheduler') or []):
+        if scheduler.get('by_epoch', True):
+            _scale(scheduler, ('begin', 'end', 'T_max', 'step_size'), factor)
+            if scheduler.get('milestones'):
+                scheduler.milestones = [max(1, round(m * factor)) for m in scheduler.milestones]
+            if scheduler.get('end') and scheduler.get('begin', 0) >= scheduler.end:
+                continue  # too short for a single epoch
+        schedulers.append(scheduler)
+    config.param_scheduler = schedulers or None
+    for hook in config.get('custom_hooks') or ():
+        _scale(hook, ('switch_epoch', 'num_last_epochs'), factor)
     return config
 
 
+def _scale(options: dict, keys: tuple[str, ...], factor: float) -> None:
+    for key in keys:
+        if options.get(key):
+            options[key] = max(1, round(options[key] * factor))
+
+
 def _seconds_an_iteration(config: Config, folder: Path) -> float:
-    """The median of the last eight of twelve iterations."""
+    """The mean of the last eight of twelve iterations, with the loading of their batches."""
     config = copy.deepcopy(config)
     config.work_dir = str(folder / 'timing')
     config.resume = False
@@ -362,16 +477,17 @@ def _seconds_an_iteration(config: Config, folder: Path) -> float:
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=12)
     config.param_scheduler = None
     config.default_hooks.checkpoint = None
+    # The first visualizer of a name is that of the whole process: this one would get the curves.
+    config.visualizer = dict(type='DetLocalVisualizer', name='timing', vis_backends=[])
     runner = Runner.from_cfg(config)
-    times = []
-    hook = runner.train_loop  # built here, so that the first epoch's start is not timed
-    step = hook.run_iter
+    ends = []
+    loop = runner.train_loop
+    step = loop.run_iter
 
     def timed(batch):
-        start = time.perf_counter()
         step(batch)
-        times.append(time.perf_counter() - start)
+        ends.append(time.perf_counter())
 
-    hook.run_iter = timed
+    loop.run_iter = timed
     runner.train()
-    return float(np.median(times[4:]))
+    return (ends[-1] - ends[3]) / (len(ends) - 4)

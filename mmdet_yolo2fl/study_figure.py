@@ -4,10 +4,25 @@ from pathlib import Path
 
 import numpy as np
 
-from .study_tables import headline, markdown, read_csv, read_curves, summarize, write_text
+from .study_tables import (
+    HEADLINES,
+    curve_metric,
+    headline,
+    markdown,
+    read_csv,
+    read_curves,
+    summarize,
+    write_text,
+)
 
 
-def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[str]):
+def draw(
+    results: list[dict],
+    curves: dict,
+    baseline: str | None,
+    metrics: list[str],
+    curve: str = HEADLINES[0][0],
+):
     """Means with their standard deviation and the single seeds; and the learning curves.
 
     Args:
@@ -15,6 +30,7 @@ def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[
         curves (dict): Of :func:`read_curves`.
         baseline (str | None): A row, drawn as a line.
         metrics (list[str]): Up to three to show side by side.
+        curve (str): What the curves show.
 
     Returns:
         matplotlib.figure.Figure: To be saved.
@@ -61,7 +77,7 @@ def draw(results: list[dict], curves: dict, baseline: str | None, metrics: list[
                 epochs, values = zip(*points)
                 label = name if number == 0 else None
                 axes[-1].plot(epochs, 100 * np.array(values), color=color, alpha=0.6, label=label)
-        axes[-1].set(title=f'{metrics[0]} during training', xlabel='epoch')
+        axes[-1].set(title=f'{curve} during training', xlabel='epoch')
         axes[-1].grid(alpha=0.3)
         if len(names) <= 12:
             axes[-1].legend(fontsize=7)
@@ -76,7 +92,7 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
 
     Args:
         table (Path): Of ``study.write_csv``; ``<name>_curves.csv`` may lie beside it.
-        baseline (str | None): A row.
+        baseline (str | None): A row; one that is not in the table is not compared with.
         metrics (list[str], optional): Columns; the first two are drawn. Defaults to AP50, AP,
             and AP50 of every class if they are few; of another metric to its first two.
 
@@ -84,7 +100,7 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
         str: The table as Markdown.
 
     Raises:
-        ValueError: If the table is broken, or has no such row or metric.
+        ValueError: If the table is broken, or has none of the metrics.
     """
     results = read_csv(table)
     rows = dict.fromkeys(result['row'] for result in results)
@@ -98,11 +114,16 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
         raise ValueError(f'{table} has none of {metrics}; it has {sorted(known)}')
     metrics = [metric for metric in metrics if metric in known]
     curves = table.with_name(f'{table.stem}_curves.csv')
+    curve = curve_metric(curves) if curves.is_file() else ''
     curves = read_curves(curves) if curves.is_file() else {}
+    # As the other panels name it.
+    curve = {logged: name for names in HEADLINES for logged, name in zip(names, HEADLINES[0])}.get(
+        curve, curve
+    )
     text = markdown(summarize(results, baseline, metrics), baseline, metrics)
     write_text(table.with_suffix('.md'), text + '\n')
     picture = table.with_suffix('.png')
     unfinished = picture.with_name(picture.name + '.tmp')
-    draw(results, curves, baseline, metrics[:2]).savefig(unfinished, dpi=80, format='png')
+    draw(results, curves, baseline, metrics[:2], curve).savefig(unfinished, dpi=80, format='png')
     unfinished.replace(picture)
     return text

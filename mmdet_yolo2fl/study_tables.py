@@ -103,12 +103,13 @@ def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) ->
         for metric in metrics:
             numbers = summary[metric]
             spread = '' if numbers['std'] is None else f' ± {100 * numbers["std"]:.1f}'
-            cells.append(f'{100 * numbers["mean"]:.1f}{spread}')
+            known = not math.isnan(numbers['mean'])
+            cells.append(f'{100 * numbers["mean"]:.1f}{spread}' if known else '')
         for metric in compared:
             numbers, text = summary[metric], ''
-            if numbers['difference'] is not None:
+            if numbers['difference'] is not None and not math.isnan(numbers['difference']):
                 text = f'{100 * numbers["difference"]:+.1f}'
-            if numbers['low'] is not None:
+            if text and numbers['low'] is not None:
                 text += f' ({100 * numbers["low"]:+.1f} to {100 * numbers["high"]:+.1f})'
             cells.append(text)
         lines.append('| ' + ' | '.join([*cells, f'{summary["minutes"]:.1f}']) + ' |')
@@ -126,9 +127,11 @@ OPTIONAL = ('machine', 'precision', 'config_hash')
 
 def write_csv(file: Path, results: list[dict]) -> None:
     """One line for each run: ``COLUMNS``, and AP50 and AP by class."""
-    names = sorted({key for result in results for key in result['metrics'] if '/' not in key})
-    if not names:
-        names = sorted({key for result in results for key in result['metrics']})
+    names = set()
+    for result in results:
+        own = {key for key in result['metrics'] if '/' not in key}
+        names |= own or set(result['metrics'])
+    names = sorted(names)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator='\n')
     writer.writerow([*COLUMNS, *names])
@@ -201,6 +204,11 @@ def read_curves(
     return curves
 
 
+def curve_metric(file: Path) -> str:
+    """The metric whose curves :func:`write_curves` wrote into a file."""
+    return file.read_text('utf-8').partition('\n')[0].rpartition(',')[2]
+
+
 def results_by_hash(folder: Path, metric: str | None = None) -> dict[str, dict]:
     """The results of every table in a folder, with their curves, by the hash of their config.
 
@@ -219,10 +227,10 @@ def results_by_hash(folder: Path, metric: str | None = None) -> dict[str, dict]:
         if table.stem.endswith('_curves') or not curves.is_file():
             continue
         points = read_curves(curves, metric)
-        name = curves.read_text('utf-8').partition('\n')[0].rpartition(',')[2]
+        name = curve_metric(curves)
         for result in read_csv(table):
             curve = points.get(result['row'], {}).get(result['seed'], [])
             result['curve'] = [{'epoch': epoch, name: value} for epoch, value in curve]
-            if result['config_hash']:
+            if result['config_hash'] and result['metrics']:
                 found[result['config_hash']] = result
     return found

@@ -5,11 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.registry import PARAM_SCHEDULERS
 from scipy import stats
 
-from mmdet_yolo2fl.study import learning_curve, load_study, with_epochs
+from mmdet_yolo2fl.study import (
+    _forget_other_configs,
+    digest,
+    learning_curve,
+    load_study,
+    with_epochs,
+)
 from mmdet_yolo2fl.study_figure import draw, write_report
 from mmdet_yolo2fl.study_tables import (
     markdown,
@@ -120,11 +129,56 @@ def test_a_result_counts_for_its_own_config_only(tmp_path):
         (dict(config='nowhere.py'), "row 'plain' has no config file.*nowhere.py"),
         (dict(config=None), "neither the study nor the row 'plain'"),
         (dict(rows=dict(plain=dict(tta=True))), "row 'plain' has `tta`, but no `checkpoint`"),
+        (dict(rows=dict(plain=None)), "row 'plain' must be a dict"),
+        (dict(seeds=3), 'seeds must be a list, got 3'),
+        (dict(rows={'plain': {}, 'plain +': {}}), "'plain \\+', seed 0,.* of the row 'plain'"),
+        (dict(rows={'plain': {}, '+': {}}), "the row '\\+', seed 0, would have the folder"),
+        (dict(seeds=[1, 1]), "seed 1, .* of the row 'plain'"),
+        (dict(rows=dict(plain=dict(val_evaluator=None))), "row 'plain' changes what .*yolov2_fl"),
+        (
+            dict(
+                budget=dict(images=5),
+                rows=dict(plain=dict(train_cfg=dict(_delete_=True, by_epoch=False, max_iters=5))),
+            ),
+            "the config of the row 'plain' counts iterations",
+        ),
     ],
 )
 def test_bad_studies(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         load_study(write_study(tmp_path, **changes), tmp_path)
+
+
+def test_a_result_counts_for_its_own_weights_only(tmp_path):
+    file = write_study(tmp_path, checkpoint='a.pth')
+    run = load_study(file, tmp_path / 'out').runs[0]
+    (tmp_path / 'a.pth').write_bytes(b'weights')
+    run.folder.mkdir(parents=True)
+    result = dict(config_hash=run.hash, checkpoint_digest=digest(tmp_path / 'a.pth'))
+    (run.folder / 'result.json').write_text(json.dumps(result))
+    assert run.result == result and not run.stale
+    (tmp_path / 'a.pth').write_bytes(b'trained again')
+    assert run.result is None and run.stale
+    (tmp_path / 'a.pth').unlink()  # as far as one knows, they are the same
+    assert run.result == result and not run.stale
+
+
+def test_nothing_of_another_config_is_left(tmp_path):
+    run = load_study(write_study(tmp_path), tmp_path / 'out').runs[0]
+    logs = run.folder / '20260101_000000/vis_data'
+    logs.mkdir(parents=True)
+    old = [run.folder / name for name in ('epoch_1.pth', 'last_checkpoint', 'epochs', 'minutes')]
+    old += [run.folder / 'detections.bbox.json', run.folder / 'result.json', logs / 'scalars.json']
+    for file in (*old, run.folder / 'config_hash', run.folder / 'log.txt'):
+        file.write_text('other')
+    _forget_other_configs(run)
+    assert not any(file.exists() for file in old)
+    assert (run.folder / 'log.txt').exists()
+    assert (run.folder / 'config_hash').read_text() == run.hash
+    for file in old:
+        file.write_text('own')
+    _forget_other_configs(run)
+    assert all(file.exists() for file in old)
 
 
 def test_mean_spread_and_paired_interval():
@@ -168,6 +222,22 @@ def test_tables_survive_and_are_drawn(tmp_path):
     (tmp_path / 't.csv').write_text('row,seed,minutes,images,parameters\nx,one,1,1,1\n')
     with pytest.raises(ValueError, match='t.csv, line 2'):
         read_csv(tmp_path / 't.csv')
+
+
+def test_rows_of_other_metrics_are_kept(tmp_path):
+    results = [result('plain', 0, 0.5), result('plain', 1, 0.5), result('other', 0, 0.5)]
+    results[2]['metrics'] = {'recall/all': 0.25}
+    results[1]['metrics'] = {}
+    table = tmp_path / 't.csv'
+    write_csv(table, results)
+    write_curves(tmp_path / 't_curves.csv', results)
+    first, empty, other = read_csv(table)
+    assert other['metrics'] == {'recall/all': 0.25} and not empty['metrics']
+    assert set(first['metrics']) == {'AP', 'AP50', 'AP50 car'}
+    text = write_report(table, 'plain')
+    assert '| other | 1 |  |  |  |  |  | 2.0 |' in text and 'nan' not in text
+    # One without metrics has shown nothing, and runs again.
+    assert sorted(results_by_hash(tmp_path)) == ['other 0', 'plain 0']
 
 
 def test_one_evaluation_is_no_curve():
@@ -219,6 +289,25 @@ def test_schedule_moves_with_the_epochs():
     warm_up, cosine, steps = config.param_scheduler
     assert warm_up.end == 100 and cosine.T_max == cosine.end == 20
     assert steps.milestones == [10, 15] and steps.end == 20
+
+
+@pytest.mark.parametrize(
+    'name', ['yolox/yolox_tiny_8xb8-300e_coco.py', 'rtmdet/rtmdet_tiny_8xb32-300e_coco.py']
+)
+def test_schedules_of_mmdetection_move_with_the_epochs(name):
+    """Each scheduler has something to do, and the last epochs have the augmentation of the end."""
+    config = get_config(f'mmdet::{name}')
+    config = with_epochs(config, 10)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    for scheduler in config.param_scheduler:
+        PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer, convert_to_iter_based=False))
+        assert scheduler.get('end', 10) > scheduler.get('begin', 0)
+    hooks = {hook.type: hook for hook in config.custom_hooks}
+    if 'YOLOXModeSwitchHook' in hooks:
+        assert hooks['YOLOXModeSwitchHook'].num_last_epochs == 1  # 15 of 300
+    else:
+        assert hooks['PipelineSwitchHook'].switch_epoch == 9  # 280 of 300
+        assert config.train_cfg.dynamic_intervals == [(9, 1)]
 
 
 def test_curve_keeps_the_latest_of_each_epoch(tmp_path):

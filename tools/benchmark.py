@@ -4,16 +4,17 @@ python tools/benchmark.py configs/yolov2_fl.py configs/anywhere/*.py
 python tools/benchmark.py A.py B.py --checkpoints A.pth B.pth --images *.jpg --modes float32 amp
 python tools/benchmark.py --times work_dirs/benchmark/benchmark.csv --study docs/results/mine.csv
 
-Any configs of MMDetection's kind. The detectors take turns, so that a busy machine slows all alike:
-read the ratios. For each: parameters, FLOPs (of one forward pass, a multiplication with its
-addition counted once), milliseconds of one image and images a second in batches, of the network
-alone and of the whole prediction (pipeline, network, boxes), milliseconds of a training step, the
-share of it that the head takes for its targets and losses (forward), and the peak of memory in it
-beyond the weights. What the boxes of a prediction take depends on how many there are: without
-checkpoints the weights are random, and nearly all pass; with them, give --images. Checkpoints are
-also evaluated on the config's test set. Writes benchmark.md,
-benchmark.csv and benchmark.png; a detector that fails is named, and the others go on. With --times
-nothing is timed: an earlier table gets the accuracies that a study has found since.
+Any configs of MMDetection's kind whose model has a `bbox_head` (detectors of one stage). They take
+turns, so that a busy machine slows all alike: read the ratios. For each: parameters, FLOPs (of one
+forward pass, a multiplication with its addition counted once), milliseconds of one image and images
+a second in batches, of the network alone and of the whole prediction (pipeline, network, boxes),
+milliseconds of a training step, the share of it that the head takes for its targets and losses
+(forward), and the peak of memory in it beyond the weights. What the boxes of a prediction take
+depends on how many there are: without checkpoints the weights are random, and nearly all pass; with
+them, give --images. Checkpoints are also evaluated on the config's test set, at --size if given.
+Writes benchmark.md, benchmark.csv and benchmark.png; a detector that fails is named, and the others
+go on. With --times nothing is timed: an earlier table gets the accuracies that a study has found
+since.
 """
 
 import argparse
@@ -44,7 +45,7 @@ from mmengine.structures import InstanceData
 from mmdet_yolo2fl.checkpoints import verify_checkpoint
 from mmdet_yolo2fl.detector import load_detector
 from mmdet_yolo2fl.measure import alternate, machine, peak_memory, synchronize
-from mmdet_yolo2fl.study_tables import read_csv
+from mmdet_yolo2fl.study_tables import HEADLINES, read_csv
 
 MODES = {
     'float32': (False, False),
@@ -139,10 +140,42 @@ def parse_args(args=None):
         parser.error(f'--images: no image that OpenCV reads: {", ".join(lost)}')
     if min(args.batch, args.boxes, args.repeat) < 1:
         parser.error('--batch, --boxes and --repeat must be at least 1')
-    args.names = args.names or [path.stem for path in args.configs]
-    if len(set(args.names)) < len(args.names):
-        args.names = [str(path) for path in args.configs]
+    if len(set(args.names or ())) < len(args.names or ()):
+        parser.error('--names: each detector needs a name of its own')
+    args.names = args.names or names_of(args.configs, args.checkpoints)
+    try:
+        args.accuracies = accuracies(args.study) if args.study else {}
+    except ValueError as error:
+        parser.error(str(error))
     return args
+
+
+def names_of(configs, checkpoints):
+    """The file names; where they are the same, the paths, and where these are, the checkpoints'."""
+    paths = [str(path) for path in configs]
+    with_checkpoints = [
+        f'{path}, {Path(checkpoint).stem}' for path, checkpoint in zip(paths, checkpoints or paths)
+    ]
+    numbered = [f'{name} ({number})' for number, name in enumerate(with_checkpoints, 1)]
+    for names in ([path.stem for path in configs], paths, with_checkpoints):
+        if len(set(names)) == len(names):
+            return names
+    return numbered
+
+
+def accuracies(table):
+    """AP50 and AP of each row of a study's table: the means of those runs that have them."""
+    found = {}
+    for result in read_csv(table):
+        for names in HEADLINES:
+            for name, logged in zip(HEADLINES[0], names):
+                if logged in result['metrics']:
+                    row = found.setdefault(result['row'], {})
+                    row.setdefault(name, []).append(result['metrics'][logged])
+    return {
+        row: {name: float(np.mean(values)) for name, values in metrics.items()}
+        for row, metrics in found.items()
+    }
 
 
 class Contestant:
@@ -157,6 +190,8 @@ class Contestant:
 
     def __init__(self, path, mode, checkpoint, args):
         cfg = Config.fromfile(path)
+        if 'bbox_head' not in cfg.model:
+            raise ValueError(f'{path}: its model has no bbox_head: only detectors of one stage')
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         self.args, self.device = args, args.device
         self.amp, channels_last = MODES[mode]
@@ -287,21 +322,34 @@ def array_pipeline(cfg, size):
             step = dict(type='mmdet.LoadImageFromNDArray')
         elif step.type.endswith('LoadAnnotations'):
             continue
-        elif size and step.type.endswith('Resize'):
-            step = dict(type='Resize', scale=tuple(size), keep_ratio=False)
-        elif size and step.type.endswith('Pad'):
-            continue
         elif step.type.endswith('PackDetInputs'):
             step.meta_keys = ('img_id', 'ori_shape', 'img_shape', 'scale_factor')
         steps.append(step)
-    return steps
+    return resized(steps, size)
 
 
-def evaluate(path, checkpoint, folder):
+def resized(pipeline, size):
+    """A test pipeline that makes images of another size, if wanted."""
+    if not size:
+        return pipeline
+    return [
+        dict(type='Resize', scale=tuple(size), keep_ratio=False)
+        if step['type'].endswith('Resize')
+        else step
+        for step in pipeline
+        if not step['type'].endswith('Pad')
+    ]
+
+
+def evaluate(path, checkpoint, folder, size=None):
     """AP50 and AP of a checkpoint on the config's test set."""
     cfg = Config.fromfile(path)
     cfg.work_dir = str(folder)
     cfg.load_from = str(verify_checkpoint(checkpoint))
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = resized(dataset.pipeline, size)
     # Of its own: MMEngine would write to the folder of the visualizer of that name made first.
     cfg.visualizer = dict(type='DetLocalVisualizer', name=str(folder), vis_backends=[])
     metrics = Runner.from_cfg(cfg).test()
@@ -318,6 +366,8 @@ def evaluate(path, checkpoint, folder):
 def measure(args):
     """One row for each detector and mode; what failed, by name."""
     contestants, rows, failed = {}, {}, {}
+    if 'cuda' in args.device:
+        torch.cuda.set_device(args.device)  # for what waits, and what measures memory
     about = dict(machine=machine(args.device), batch=args.batch)
     print(about['machine'])
     checkpoints = args.checkpoints or len(args.configs) * ['-']
@@ -370,15 +420,8 @@ def read_times(file):
 
 def add_accuracy(args, rows):
     """Accuracies from a study's table and from checkpoints; what failed, by name."""
-    accuracy, failed = {}, {}
+    accuracy, failed = dict(args.accuracies), {}
     if args.study:
-        by_row = {}
-        for result in read_csv(args.study):
-            by_row.setdefault(result['row'], []).append(result['metrics'])
-        for row, metrics in by_row.items():
-            accuracy[row] = {
-                key: float(np.mean([m[key] for m in metrics if key in m])) for key in ('AP50', 'AP')
-            }
         unknown = sorted({row['config'] for row in rows} - set(accuracy))
         if unknown:
             print(f'{args.study} has no rows named {unknown}; it has {sorted(accuracy)}')
@@ -386,7 +429,7 @@ def add_accuracy(args, rows):
         if checkpoint != '-' and any(row['config'] == name for row in rows):
             try:
                 with tempfile.TemporaryDirectory() as folder:
-                    accuracy[name] = evaluate(path, checkpoint, folder)
+                    accuracy[name] = evaluate(path, checkpoint, folder, args.size)
             except Exception as error:  # the times of hours shall not be lost by it
                 failed[f'{name}, accuracy'] = f'{type(error).__name__}: {error}'
     for row in rows:

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from mmdet_yolo2fl.study_figure import write_report
+from mmdet_yolo2fl.study_tables import read_csv
 
 
 def main(args=None):
@@ -27,6 +28,9 @@ def main(args=None):
         if not table.is_file():
             parser.error(f'{table}: there is no such table')
         try:
+            rows = {result['row'] for result in read_csv(table)}
+            if args.baseline and args.baseline not in rows:
+                parser.error(f'--baseline: {table} has no {args.baseline!r}; it has {sorted(rows)}')
             print(f'{table}\n\n{write_report(table, args.baseline, args.metrics)}\n')
         except ValueError as error:
             parser.error(str(error))

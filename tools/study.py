@@ -26,9 +26,16 @@ from queue import Queue
 import torch
 
 from mmdet_yolo2fl.command_line import add_config_options
-from mmdet_yolo2fl.study import carry_out, load_study
+from mmdet_yolo2fl.study import carry_out, folder_name, load_study
 from mmdet_yolo2fl.study_figure import write_report
-from mmdet_yolo2fl.study_tables import headline, read_csv, results_by_hash, write_csv, write_curves
+from mmdet_yolo2fl.study_tables import (
+    curve_metric,
+    headline,
+    read_csv,
+    results_by_hash,
+    write_csv,
+    write_curves,
+)
 
 # Says that the standard input is a pipe, which the study holds open as long as it lives.
 PIPE = 'MMDET_YOLO2FL_STUDY_PIPE'
@@ -81,7 +88,7 @@ def parse_args(args=None):
 
 def result_of(args, run):
     """Of a run: from its folder, or from a table that has a run of the same config; or None."""
-    if run.result or run.hash not in args.known:
+    if run.result or run.stale or run.hash not in args.known:
         return run.result
     return args.known[run.hash] | dict(row=run.row, seed=run.seed)
 
@@ -103,52 +110,81 @@ def report(args):
 
 
 def run_all(args, runs):
-    """Run them in processes of their own, several at once; those that failed, by name."""
-    gpus = Queue()
+    """Run them in processes of their own, several at once; those that failed, by name.
+
+    Interrupted, it ends those that run, and starts no other.
+    """
+    gpus, children, interrupted = Queue(), set(), threading.Event()
     for number in range(args.jobs):
         gpus.put(number)
     threads = max(1, (os.cpu_count() or 1) // args.jobs)
-    lock, failed, started = threading.Lock(), {}, time.monotonic()
+    failed, started = {}, time.monotonic()
 
     def work(run):
         slot = gpus.get()
+        try:
+            return None if interrupted.is_set() else train(run, slot)
+        finally:
+            gpus.put(slot)
+
+    def train(run, slot):
         env = dict(os.environ, OMP_NUM_THREADS=os.environ.get('OMP_NUM_THREADS', str(threads)))
         if torch.cuda.is_available():
-            env['CUDA_VISIBLE_DEVICES'] = str(slot % torch.cuda.device_count())
-        run.folder.mkdir(parents=True, exist_ok=True)
+            env['CUDA_VISIBLE_DEVICES'] = visible_gpu(slot)
         command = [sys.executable, __file__, str(args.study), '--out', str(args.out)]
-        command += ['--worker', run.row, str(run.seed)]
+        # Not by its name, which may begin with a dash.
+        command += ['--worker', folder_name(run.row), str(run.seed)]
         if args.cfg_options:
             command += ['--cfg-options', *args.raw_options]
         env[PIPE] = '1'
-        try:
-            with open(run.folder / 'log.txt', 'a', encoding='utf-8') as log:
-                streams = dict(stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
-                code = subprocess.Popen(command, env=env, **streams).wait()
-        finally:
-            gpus.put(slot)
-        return run, code
+        run.folder.mkdir(parents=True, exist_ok=True)
+        with open(run.folder / 'log.txt', 'a', encoding='utf-8') as log:
+            streams = dict(stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+            child = subprocess.Popen(command, env=env, **streams)
+            children.add(child)
+            if interrupted.is_set():
+                child.terminate()
+            return child.wait()
 
-    with ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(work, run) for run in runs]
+    def outcome(run, future):
+        if future.exception():
+            return f'FAILED: {future.exception()}'
+        if future.result() or not run.result:
+            return f'FAILED, see {run.folder / "log.txt"}'
+        metrics = run.result['metrics']
+        shown = [key for key in args.metrics or headline(metrics) if key in metrics]
+        return ', '.join(f'{key} {metrics[key]:.3f}' for key in shown) or 'no metrics'
+
+    pool = ThreadPoolExecutor(args.jobs)
+    try:
+        futures = {pool.submit(work, run): run for run in runs}
         for number, future in enumerate(as_completed(futures), 1):
-            run, code = future.result()
-            with lock:
-                minutes = (time.monotonic() - started) / 60
-                left = minutes / number * (len(runs) - number)
-                what = f'{run.row}, seed {run.seed}'
-                if code or not run.result:
-                    failed[what] = run.folder / 'log.txt'
-                    outcome = f'FAILED, see {run.folder / "log.txt"}'
-                else:
-                    metrics = run.result['metrics']
-                    shown = args.metrics or headline(metrics)
-                    outcome = ', '.join(
-                        f'{key} {metrics[key]:.3f}' for key in shown if key in metrics
-                    )
-                print(f'[{number}/{len(runs)}, {left:.0f} min left] {what}: {outcome}', flush=True)
+            run = futures[future]
+            minutes = (time.monotonic() - started) / 60
+            left = minutes / number * (len(runs) - number)
+            what, text = f'{run.row}, seed {run.seed}', outcome(run, future)
+            if text.startswith('FAILED'):
+                failed[what] = text
+            print(f'[{number}/{len(runs)}, {left:.0f} min left] {what}: {text}', flush=True)
+            try:
                 report(args)
+            except ValueError as error:  # the others go on, and there is a report at the end
+                print(f'No report: {error}', flush=True)
+    except BaseException:
+        interrupted.set()
+        for child in list(children):
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     return failed
+
+
+def visible_gpu(slot):
+    """The GPU of a slot, by the name that it has for CUDA, of those that the user lets us see."""
+    given = os.environ.get('CUDA_VISIBLE_DEVICES')
+    gpus = given.split(',') if given else [str(i) for i in range(torch.cuda.device_count())]
+    return gpus[slot % len(gpus)]
 
 
 def end_with_parent():
@@ -173,12 +209,14 @@ def main(args=None):
     if args.worker:
         end_with_parent()
         row, seed = args.worker
-        (run,) = (r for r in args.loaded.runs if (r.row, str(r.seed)) == (row, seed))
+        wanted = (folder_name(row), seed)
+        (run,) = (r for r in args.loaded.runs if (folder_name(r.row), str(r.seed)) == wanted)
         carry_out(run)
         return
     args.raw_options = []
     if args.cfg_options:
-        rest = raw[raw.index('--cfg-options') + 1 :]
+        (first, *_) = (i for i, value in enumerate(raw) if value.startswith('--cfg-options'))
+        rest = [value.removeprefix('--cfg-options=') for value in raw[first:]]
         args.raw_options = [value for value in rest if '=' in value and not value.startswith('--')]
     chosen = [
         run
@@ -192,16 +230,35 @@ def main(args=None):
                 f'{args.study}, {run.row}, seed {run.seed}: there is no checkpoint '
                 f'{run.checkpoint_file}; train it first'
             )
+    refuse_to_lose_curves(args)
     print(f'{len(chosen)} runs, {len(missing)} of them to do, {args.jobs} at once', flush=True)
     hashes = {run.hash for run in args.loaded.runs}
     table = args.tables / f'{args.loaded.name}.csv'
     lost = [r for r in read_csv(table) if r['config_hash'] not in hashes] if table.is_file() else []
     if lost:
         print(f'{table} has {len(lost)} lines of other configs than the study now names: dropped')
-    failed = run_all(args, missing)
-    print(f'\n{report(args)}\n\nTables and picture: {args.tables}')
+    try:
+        failed = run_all(args, missing)
+        print(f'\n{report(args)}\n\nTables and picture: {args.tables}')
+    except KeyboardInterrupt:
+        sys.exit('Interrupted. The same command goes on where it stopped.')
+    except ValueError as error:
+        sys.exit(str(error))
     if failed:
         sys.exit(f'{len(failed)} runs failed: {failed}')
+
+
+def refuse_to_lose_curves(args):
+    """The folders may be gone, and the table have curves of another metric than is asked for."""
+    curves = args.tables / f'{args.loaded.name}_curves.csv'
+    if not args.curve or not curves.is_file() or curve_metric(curves) == args.curve:
+        return
+    gone = [run for run in args.loaded.runs if not run.result and result_of(args, run)]
+    if gone:
+        sys.exit(
+            f'{curves} has the {curve_metric(curves)} of {len(gone)} runs whose folders are gone: '
+            f'--curve {args.curve} would lose it; give another folder for --tables'
+        )
 
 
 if __name__ == '__main__':

@@ -1,11 +1,12 @@
 import csv
 import shutil
+from pathlib import Path
 
 import cv2
 import pytest
 import torch
 
-from tests.tools.conftest import ROOT
+from tests.tools.conftest import ROOT, load_tool
 
 CONFIG = """
 _base_ = ['{root}/configs/{base}.py']
@@ -85,9 +86,39 @@ def test_one_evaluation_after_the_other(tool, tmp_path, squares):
     found = []
     for name in ('first', 'second'):
         folder = tmp_path / name
-        found.append(evaluate(*squares, folder))
+        found.append(evaluate(*squares, folder, (96, 64)))
         shutil.rmtree(folder)
     assert found[0] == found[1] and {*found[0]} == {'AP50', 'AP'}
+
+
+def test_the_size_of_evaluation_and_timing():
+    resized = load_tool('benchmark').__globals__['resized']
+    steps = [dict(type='LoadImageFromFile'), dict(type='mmdet.Resize', scale=(9, 9))]
+    steps += [dict(type='Pad', size=(9, 9)), dict(type='PackDetInputs')]
+    assert resized(steps, None) == steps
+    scaled = [step.get('scale') for step in resized(steps, [32, 64])]
+    assert scaled == [None, (32, 64), None]
+
+
+def test_names_of_detectors(tool, refused, tmp_path):
+    main = tool('benchmark')
+    names_of = main.__globals__['names_of']
+    assert names_of([Path('a.py'), Path('b.py')], None) == ['a', 'b']
+    assert names_of([Path('x/a.py'), Path('y/a.py')], None) == ['x/a.py', 'y/a.py']
+    assert names_of(2 * [Path('a.py')], ['b.pth', 'c.pth']) == ['a.py, b', 'a.py, c']
+    assert names_of(2 * [Path('a.py')], ['-', '-']) == ['a.py, - (1)', 'a.py, - (2)']
+    file = write(tmp_path, 'focal')
+    message = refused(main, file, file, '--names', 'a', 'a')
+    assert '--names: each detector needs a name' in message
+    (tmp_path / 'bad.csv').write_text('x\n1\n')
+    assert 'bad.csv, line 2' in refused(main, file, '--study', tmp_path / 'bad.csv')
+
+
+def test_accuracies_of_voc(tool, tmp_path):
+    table = tmp_path / 'study.csv'
+    about = 'row,seed,minutes,images,parameters'
+    table.write_text(f'{about},pascal_voc/AP50,pascal_voc/mAP\na,0,1,1,1,0.5,0.2\nb,0,1,1,1,,\n')
+    assert tool('benchmark').__globals__['accuracies'](table) == {'a': {'AP50': 0.5, 'AP': 0.2}}
 
 
 def test_an_evaluation_that_fails_does_not_cost_the_times(tool, tmp_path, squares):

@@ -2,6 +2,8 @@ import csv
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
 
@@ -100,6 +102,8 @@ def test_what_a_table_has_is_not_run_again(tool, study, tmp_path, capsys, monkey
     assert '2 runs, 0 of them to do' in capsys.readouterr().out
     after = (tables / 'trial.csv').read_text(), (tables / 'trial_curves.csv').read_text()
     assert after == before
+    with pytest.raises(SystemExit, match='coco/bbox_mAP_50 of 2 runs whose folders are gone'):
+        main([study(), '--tables', str(tables), '--report', '--curve', 'coco/bbox_mAP'])
     # Another config is another run.
     main([study(dict(images=12)), '--rows', 'focal', '--tables', str(tables)])
     printed = capsys.readouterr().out
@@ -137,6 +141,7 @@ def test_budget(tool, study, tmp_path, budget):
     folder = tmp_path / 'work_dirs/study/trial/focal/seed_0'
     result = json.loads((folder / 'result.json').read_text())
     assert result['images'] == (12 if 'images' in budget else 4)
+    assert result['curve'], 'its log is its own, not that of the measurement'
     # Its epochs have not changed what it is.
     (run,) = (r for r in load_study(study(budget), folder.parents[1]).runs if r.row == 'focal')
     assert run.result == result
@@ -173,6 +178,42 @@ def test_a_failed_run_is_named_and_the_others_go_on(
     assert '1 runs failed' in str(stop.value) and 'plain, seed 0' in str(stop.value)
 
 
+def test_an_interrupted_study_starts_nothing_more(study, tmp_path):
+    python = tmp_path / 'python'
+    python.write_text(f'#!/bin/sh\necho started >> {tmp_path}/started\nexec sleep 60\n')
+    python.chmod(0o755)
+    code = f'import sys; sys.argv[0] = "study"; import runpy; sys.executable = {str(python)!r}; '
+    code += f'sys.argv[1:] = [{study()!r}]; runpy.run_path({str(ROOT / "tools/study.py")!r}, '
+    code += 'run_name="__main__")'
+    process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / 'started').is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert 'The same command goes on' in errors and process.returncode == 1
+    assert (tmp_path / 'started').read_text() == 'started\n'
+
+
+def test_a_folder_that_cannot_be_made_is_named(tool, study, tmp_path, capsys):
+    out = tmp_path / 'work_dirs/study/trial'
+    out.mkdir(parents=True)
+    for row in ('plain', 'focal'):
+        (out / row).write_text('a file')
+    with pytest.raises(SystemExit, match='2 runs failed.*focal, seed 0.*trial/focal'):
+        tool('study')([study()])
+    assert 'plain, seed 0: FAILED: ' in capsys.readouterr().out
+
+
+def test_gpus_that_the_user_has_chosen(tool, monkeypatch):
+    visible_gpu = tool('study').__globals__['visible_gpu']
+    monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    assert [visible_gpu(slot) for slot in range(3)] == ['0', '1', '0']
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5,GPU-ab12')
+    assert [visible_gpu(slot) for slot in range(3)] == ['5', 'GPU-ab12', '5']
+
+
 def test_evaluates_checkpoints(tool, study, tmp_path, capsys):
     """What the training's own last evaluation has found, is found; with flips something else."""
     main, out = tool('study'), tmp_path / 'work_dirs/study'
@@ -197,6 +238,15 @@ def test_evaluates_checkpoints(tool, study, tmp_path, capsys):
     assert result['images'] == 2 and result['curve'] == [] and 'AP50 car' in result['metrics']
     assert '| flips | 1 |' in (out / 'tests/tests.md').read_text()
     assert not list((out / 'tests').glob('*/*/*.pth')), 'nothing is trained'
+    # Fine-tuned from it, by iterations: from the first one on, not "resumed" behind the last.
+    loop = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=3, val_interval=2)
+    # A visualizer of its own: in this process MMEngine has one for each name.
+    tune = "visualizer=dict(name='tune'), "
+    tune += f"load_from='work_dirs/study/trial/focal/seed_0/epoch_2.pth', train_cfg={loop}"
+    (tmp_path / 'tune.py').write_text(f'{text}\nrows = dict(plain=_common | dict({tune}))\n')
+    main(['tune.py', '--worker', 'plain', '0'])
+    result = json.loads((out / 'tune/plain/seed_0/result.json').read_text())
+    assert result['images'] == 6 and [point['epoch'] for point in result['curve']] == [2, 3]
     capsys.readouterr()
     (tmp_path / 'tests.py').write_text(text + "\ncheckpoint = 'lost_{seed}.pth'\n")
     with pytest.raises(SystemExit) as stop:
@@ -223,3 +273,4 @@ def test_plots_from_the_tables_alone(tool, refused, tmp_path, capsys):
     main = tool('plot_study')
     assert 'no such table' in refused(main, tmp_path / 'none.csv')
     assert 'it has' in refused(main, table, '--metrics', 'AP75')
+    assert "has no 'c'; it has ['a', 'b']" in refused(main, table, '--baseline', 'c')
