@@ -412,7 +412,8 @@ def read_times(file):
     lacking = {key for key in needed if not all(row.get(key) for row in rows)}
     if not rows or lacking:
         raise SystemExit(f'{file}: no table of tools/benchmark.py, it lacks {sorted(lacking)}')
-    types = dict(config=str, mode=str, machine=str, batch=int)
+    # Earlier tables have batches of 8.0.
+    types = dict(config=str, mode=str, machine=str, batch=lambda text: int(float(text)))
     return [
         {key: types.get(key, float)(value) for key, value in row.items() if value} for row in rows
     ]
@@ -470,8 +471,10 @@ def draw(rows):
             for row, point in zip(own, points):
                 marker = 'osD^'[modes.index(row['mode'])]
                 axis.plot(*point, marker, markersize=8, color=line.get_color())
-            above_or_below = (0, -17 if number % 2 else 8)  # neighbours do not overlap
-            axis.annotate(name, min(points), xytext=above_or_below, textcoords='offset points')
+            # Below, if the next one lies higher: else its point would be in the text.
+            slower = [row['AP50'] for row in fastest_first if row['config'] in names[number + 1 :]]
+            offset = -17 if slower and slower[0] > own[0]['AP50'] else 8
+            axis.annotate(name, min(points), xytext=(0, offset), textcoords='offset points')
         if len(modes) > 1:
             for mode, marker in zip(modes, 'osD^'):
                 axis.plot([], [], marker, color='grey', label=mode)
