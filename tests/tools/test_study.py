@@ -2,8 +2,6 @@ import csv
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 
@@ -178,21 +176,21 @@ def test_a_failed_run_is_named_and_the_others_go_on(
     assert '1 runs failed' in str(stop.value) and 'plain, seed 0' in str(stop.value)
 
 
-def test_an_interrupted_study_starts_nothing_more(study, tmp_path):
-    python = tmp_path / 'python'
-    python.write_text(f'#!/bin/sh\necho started >> {tmp_path}/started\nexec sleep 60\n')
+def test_an_interrupted_study_starts_nothing_more(tool, study, tmp_path, monkeypatch):
+    main, python, started = tool('study'), tmp_path / 'python', tmp_path / 'started'
+    python.write_text(f'#!/bin/sh\necho started >> {started}\nexec sleep 600\n')
     python.chmod(0o755)
-    code = f'import sys; sys.argv[0] = "study"; import runpy; sys.executable = {str(python)!r}; '
-    code += f'sys.argv[1:] = [{study()!r}]; runpy.run_path({str(ROOT / "tools/study.py")!r}, '
-    code += 'run_name="__main__")'
-    process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / 'started').is_file():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert 'The same command goes on' in errors and process.returncode == 1
-    assert (tmp_path / 'started').read_text() == 'started\n'
+    monkeypatch.setattr(sys, 'executable', str(python))
+
+    def interrupted(futures):
+        while not started.is_file():
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(main.__globals__, 'as_completed', interrupted)
+    with pytest.raises(SystemExit, match='The same command goes on'):
+        main([study(), '--jobs', '1'])
+    assert started.read_text() == 'started\n'
 
 
 def test_a_folder_that_cannot_be_made_is_named(tool, study, tmp_path, capsys):
