@@ -40,8 +40,9 @@ def check(differences):
 
 @pytest.mark.parametrize('name', networks.NETWORKS)
 def test_public_networks_give_opencvs_outputs(tmp_path, name):
-    # Their own widths; a smaller input, and not a square one.
-    check(compare(tmp_path, **networks.NETWORKS[name] | dict(size=(160, 96))))
+    # A smaller input, and not a square one; their own widths, but for one of the two large ones.
+    width = 0.5 if name == 'yolov2' else 1.0
+    check(compare(tmp_path, **networks.NETWORKS[name] | dict(size=(160, 96), width=width)))
 
 
 @pytest.mark.parametrize('name', ['yolov2-voc', 'yolov2-tiny-voc'])
