@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, ScalarFormatter
+from matplotlib.transforms import Bbox
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -464,17 +465,16 @@ def draw(rows):
         modes = list(dict.fromkeys(row['mode'] for row in known))
         fastest_first = sorted(known, key=lambda row: row['prediction_ms'])
         names = list(dict.fromkeys(row['config'] for row in fastest_first))
-        for number, name in enumerate(names):
+        labels, everywhere = {}, []
+        for name in names:
             own = [row for row in known if row['config'] == name]
             points = [(row['prediction_ms'], 100 * row['AP50']) for row in own]
             (line,) = axis.plot(*zip(*points), '-', linewidth=1)
             for row, point in zip(own, points):
                 marker = 'osD^'[modes.index(row['mode'])]
                 axis.plot(*point, marker, markersize=8, color=line.get_color())
-            # Below, if the next one lies higher: else its point would be in the text.
-            slower = [row['AP50'] for row in fastest_first if row['config'] in names[number + 1 :]]
-            offset = -17 if slower and slower[0] > own[0]['AP50'] else 8
-            axis.annotate(name, min(points), xytext=(0, offset), textcoords='offset points')
+            labels[name] = min(points)
+            everywhere += points
         if len(modes) > 1:
             for mode, marker in zip(modes, 'osD^'):
                 axis.plot([], [], marker, color='grey', label=mode)
@@ -489,6 +489,7 @@ def draw(rows):
         else:
             axis.set_xlim(0, 1.2 * max(times))
         axis.grid(alpha=0.3)
+        write_labels(axis, labels, everywhere)
         return figure
     labels = [
         row['config'] + ('' if row['mode'] == 'float32' else f', {row["mode"]}') for row in rows
@@ -501,6 +502,19 @@ def draw(rows):
         if axis is not axes[0]:
             axis.set_yticklabels([])
     return figure
+
+
+def write_labels(axis, labels, points):
+    """Names at their points, where they hide neither a point nor another name, if possible."""
+    axis.figure.draw_without_rendering()  # now the points have their places
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axis.transData.transform(points)]
+    for name, point in labels.items():
+        text = axis.annotate(name, point, xytext=(0, 8), textcoords='offset points')
+        for side, offset in itertools.product(('left', 'right'), (8, -17)):
+            text.set(ha=side, position=(0, offset))
+            if not any(map(text.get_window_extent().overlaps, taken)):
+                break
+        taken.append(text.get_window_extent())
 
 
 def main(args=None):
