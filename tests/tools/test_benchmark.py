@@ -152,13 +152,13 @@ def test_weights_and_images_of_the_user(tool, squares, data_root):
 
 
 def test_names_in_the_picture_hide_nothing(tool):
-    near = [('cells of 16 pixels', 142, 0.923), ('YOLOX-tiny', 211, 0.923), ('a', 150, 0.915)]
+    near = [('cells of 16 pixels', 200, 0.923), ('YOLOX-tiny', 211, 0.923), ('a', 150, 0.915)]
     rows = [dict(config=c, mode='float32', prediction_ms=t, AP50=v) for c, t, v in near]
     figure = tool('benchmark').__globals__['draw'](rows)
     (axis,) = figure.axes
     boxes = [text.get_window_extent() for text in axis.texts]
     points = [axis.transData.transform((time, 100 * value)) for _, time, value in near]
-    assert [text.get_text() for text in axis.texts] == ['cells of 16 pixels', 'a', 'YOLOX-tiny']
+    assert [text.get_text() for text in axis.texts] == ['a', 'cells of 16 pixels', 'YOLOX-tiny']
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
     assert not any(box.contains(*point) for box in boxes for point in points)
 
