@@ -11,6 +11,13 @@ META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 META_KEYS += ('flip', 'flip_direction')
 
 
+def unwrapped(dataset: ConfigDict) -> ConfigDict:
+    """The config of a data set without those that are wrapped around it."""
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
 def use_tta(cfg: Config) -> None:
     """Wrap the model and the test pipeline as ``tta_model`` and ``tta_pipeline`` say, or by flips.
 
@@ -19,9 +26,7 @@ def use_tta(cfg: Config) -> None:
     """
     # A config often has one dict for both loaders.
     cfg.test_dataloader = deepcopy(cfg.test_dataloader)
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = unwrapped(cfg.test_dataloader.dataset)
     # The merged sample keeps the truths of the first view, so the first is the plain image.
     flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
     pack = deepcopy(dataset.pipeline[-1])

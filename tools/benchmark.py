@@ -47,6 +47,7 @@ from mmdet_yolo2fl.checkpoints import verify_checkpoint
 from mmdet_yolo2fl.detector import load_detector
 from mmdet_yolo2fl.measure import alternate, machine, peak_memory, synchronize
 from mmdet_yolo2fl.study_tables import HEADLINES, read_csv
+from mmdet_yolo2fl.test_time_augmentation import unwrapped
 
 MODES = {
     'float32': (False, False),
@@ -347,9 +348,7 @@ def evaluate(path, checkpoint, folder, size=None):
     cfg = Config.fromfile(path)
     cfg.work_dir = str(folder)
     cfg.load_from = str(verify_checkpoint(checkpoint))
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = unwrapped(cfg.test_dataloader.dataset)
     dataset.pipeline = resized(dataset.pipeline, size)
     # Of its own: MMEngine would write to the folder of the visualizer of that name made first.
     cfg.visualizer = dict(type='DetLocalVisualizer', name=str(folder), vis_backends=[])

@@ -80,14 +80,14 @@ class DarknetNetwork:
         return sum(len(convs) for _, convs in self.stages)
 
     @property
-    def num_fine_stages(self) -> int:
+    def num_before_passthrough(self) -> int:
         """Convolutions of the backbone before the pass-through starts."""
         return sum(len(convs) for _, convs in self.stages[:-1])
 
     @property
     def stride(self) -> int:
         """Pixels of the input in a cell of the last map."""
-        return math.prod(max(1, pool_stride) for pool_stride, _ in self.stages)
+        return stride_of(self.stages)
 
     @property
     def filters(self) -> list[int]:
@@ -99,6 +99,11 @@ class DarknetNetwork:
         in_channels, filters, kernel_size = self.shapes[index]
         normalized = self.batch_normalize and index < len(self.shapes) - 1
         return filters * (in_channels * kernel_size**2 + (4 if normalized else 1))
+
+
+def stride_of(stages: tuple) -> int:
+    """Pixels of the input in a cell of the map behind such entries of a backbone's ``arch``."""
+    return math.prod(max(1, pool_stride) for pool_stride, _ in stages)
 
 
 def read_network(path: str | Path) -> DarknetNetwork:
@@ -323,14 +328,14 @@ def _shapes(network: DarknetNetwork) -> list[tuple[int, int, int]]:
     shapes, channels = [], network.net.integer('channels', 3)
     end_of_coarse = network.num_backbone + network.num_coarse
     fine = end_of_coarse + network.num_fine
-    last_fine = (fine if network.num_fine else network.num_fine_stages) - 1
+    last_fine = (fine if network.num_fine else network.num_before_passthrough) - 1
     for index, section in enumerate(network.convolutions):
         filters = section.integer('filters', 1, at_least=1)
         if filters > MAX_FILTERS:
             section.fail(f'must be at most {MAX_FILTERS}', 'filters')
         if network.passthrough is not None:
             if network.num_fine and index == end_of_coarse:
-                channels = shapes[network.num_fine_stages - 1][1]
+                channels = shapes[network.num_before_passthrough - 1][1]
             if index == fine:
                 fine_channels = shapes[last_fine][1]
                 if network.passthrough == 'darknet' and fine_channels % 4:

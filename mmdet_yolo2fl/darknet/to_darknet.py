@@ -1,6 +1,5 @@
 """From an MMDetection config and checkpoint to a Darknet ``.cfg`` and ``.weights``."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from ..models.necks.yolov2_neck import (
     darknet_reorg,
     offset_major_reorg,
 )
+from ..test_time_augmentation import unwrapped
 from .cfg import cfg_text
 from .files import write_all
-from .network import MIN_STAGES
+from .network import MIN_STAGES, stride_of
 from .weights import EPSILON, Header, convolution_bytes, convolutions
 
 # What OpenCV adds to the variance.
@@ -135,7 +135,7 @@ def _check_detector(model: nn.Module, config: Config) -> None:
             f'of a Darknet cfg end with {expected}'
         )
     stages = backbone.arch[: last + 1]
-    stride = math.prod(max(1, pool_stride) for pool_stride, _ in stages)
+    stride = stride_of(stages)
     if len(stages) < MIN_STAGES:
         raise ValueError(
             f'{config.filename}: out_indices={backbone.out_indices} of the backbone end with a map '
@@ -187,10 +187,7 @@ def _test_size(config: Config) -> tuple[int, int]:
 
 def _test_dataset(config: Config) -> Mapping:
     """Without what is wrapped around it; empty if there is none."""
-    dataset = (config.get('test_dataloader') or {}).get('dataset', {})
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
+    return unwrapped((config.get('test_dataloader') or {}).get('dataset', {}))
 
 
 def _region_options(model: nn.Module, config: Config) -> dict:

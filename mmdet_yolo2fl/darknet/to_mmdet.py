@@ -354,7 +354,7 @@ def _model(network: DarknetNetwork, train: dict) -> dict:
     if network.passthrough is not None:
         neck = dict(
             type='YOLOV2Neck',
-            in_channels=(widths[network.num_fine_stages - 1], widths[-1]),
+            in_channels=(widths[network.num_before_passthrough - 1], widths[-1]),
             out_channels=_one_or_all(filters[network.num_backbone : coarse]),
             num_convs=network.num_coarse,
             passthrough_channels=filters[coarse] if network.num_fine else None,

@@ -534,7 +534,8 @@ def test_what_darknet_cannot_express_is_refused(converted, change, message):
 def test_other_detectors_and_checkpoints_are_refused(converted, tmp_path):
     config, checkpoint, out = converted
     other = Config.fromfile('configs/bccd/yolov2_mobilenetv2_fl.py')
-    model = MODELS.build(other.model)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(other.model)
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'mobile.pth')
     with pytest.raises(ValueError, match='backbone is a MobileNetV2'):
         mmdet_to_darknet(other, tmp_path / 'mobile.pth', out)

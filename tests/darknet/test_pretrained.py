@@ -59,6 +59,7 @@ def test_the_rest_of_a_detector_keeps_its_own_start(tmp_path):
     config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
     config.model.backbone.init_cfg = dict(type='PretrainedDarknet', checkpoint=str(path))
     config.model.bbox_head.prior_prob = 0.01
+    init_default_scope('mmdet')
     model = MODELS.build(config.model)
     model.init_weights()
     values = np.frombuffer(backbone_weights()[20:], '<f4')
