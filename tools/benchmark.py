@@ -4,17 +4,19 @@ python tools/benchmark.py configs/yolov2_fl.py configs/anywhere/*.py
 python tools/benchmark.py A.py B.py --checkpoints A.pth B.pth --images *.jpg --modes float32 amp
 python tools/benchmark.py --times work_dirs/benchmark/benchmark.csv --study docs/results/mine.csv
 
-Any configs of MMDetection's kind whose model has a `bbox_head` (detectors of one stage). They take
-turns, so that a busy machine slows all alike: read the ratios. For each: parameters, FLOPs (of one
-forward pass, a multiplication with its addition counted once), milliseconds of one image and images
-a second in batches, of the network alone and of the whole prediction (pipeline, network, boxes),
-milliseconds of a training step, the share of it that the head takes for its targets and losses
-(forward), and the peak of memory in it beyond the weights. What the boxes of a prediction take
-depends on how many there are: without checkpoints the weights are random, and nearly all pass; with
-them, give --images. Checkpoints are also evaluated on the config's test set, at --size if given.
-Writes benchmark.md, benchmark.csv and benchmark.png; a detector that fails is named, and the others
-go on. With --times nothing is timed: an earlier table gets the accuracies that a study has found
-since.
+Any configs of MMDetection's kind, of one stage, of two, with queries, with masks (but not those of
+YOLACT and CondInst, whose networks MMDetection does not run alone). They take turns, so that a busy
+machine slows all alike: read the ratios. For each: parameters, FLOPs (of one forward pass, a
+multiplication with its addition counted once), milliseconds of one image and images a second in
+batches, of the network alone and of the whole prediction (pipeline, network, boxes), milliseconds
+of a training step, the share of it that the heads take for their targets and losses (forward; of a
+second stage without the matching of its proposals), and the peak of memory in it beyond the
+weights. What the boxes of a prediction take depends on how many there are: without checkpoints the
+weights are random, and nearly all pass; with them, give --images. A second stage takes all
+proposals in the network alone. Checkpoints are also evaluated on the config's test set, at --size
+if given. Writes benchmark.md, benchmark.csv and benchmark.png; a detector that fails is named, and
+the others go on. With --times nothing is timed: an earlier table gets the accuracies that a study
+has found since.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 
 import cv2
@@ -33,8 +35,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 from matplotlib.transforms import Bbox
 from mmcv.transforms import Compose
+from mmdet.models.detectors.single_stage_instance_seg import SingleStageInstanceSegmentor
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import PolygonMasks
 from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
@@ -74,6 +78,8 @@ COLUMNS = {
 ABOUT = ('machine', 'batch')
 
 
+# What heads call their targets and losses in MMDetection: those of dense ones, of regions.
+LOSSES = ('loss_by_feat', 'loss_and_target')
 # What is timed, and where it goes.
 FUNCTIONS = {
     'network': 'network_ms',
@@ -192,8 +198,6 @@ class Contestant:
 
     def __init__(self, path, mode, checkpoint, args):
         cfg = Config.fromfile(path)
-        if 'bbox_head' not in cfg.model:
-            raise ValueError(f'{path}: its model has no bbox_head: only detectors of one stage')
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         self.args, self.device = args, args.device
         self.amp, channels_last = MODES[mode]
@@ -201,6 +205,10 @@ class Contestant:
         cfg.model.data_preprocessor.batch_augments = None
         torch.manual_seed(0)
         model = MODELS.build(cfg.model) if checkpoint == '-' else load_detector(cfg, checkpoint)[0]
+        if isinstance(model, SingleStageInstanceSegmentor) and model.with_bbox:
+            raise ValueError(
+                f'{path}: MMDetection runs this network only with truths, for its losses'
+            )
         self.model = revert_sync_batchnorm(model).to(self.device)
         for module in self.model.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -218,9 +226,8 @@ class Contestant:
         self.optimizer = build_optim_wrapper(
             self.model, dict(type=wrapper, optimizer=dict(type='SGD', lr=0.0))
         )
-        self.num_classes = cfg.model.bbox_head.num_classes
         self.samples = self.truths(args.batch)
-        self.loss_ms = []
+        self.loss_ms, self.in_losses = [], False
         self.time_losses()
 
     def inputs(self, pictures):
@@ -229,16 +236,20 @@ class Contestant:
         return {key: [sample[key] for sample in packed] for key in packed[0]}
 
     def truths(self, number):
-        """Random boxes of a tenth to a half of the image."""
+        """Random boxes of a tenth to a half of the image, and masks that fill them."""
         height, width = self.single['inputs'][0].shape[-2:]
+        num_classes = number_of_classes(self.model)
         samples = []
         generator = torch.Generator().manual_seed(0)
         for _ in range(number):
             size = torch.tensor([width, height])
             side = (0.1 + 0.4 * torch.rand(self.args.boxes, 2, generator=generator)) * size
             corner = torch.rand(self.args.boxes, 2, generator=generator) * (size - side)
-            labels = torch.randint(self.num_classes, (self.args.boxes,), generator=generator)
-            truth = InstanceData(bboxes=torch.cat([corner, corner + side], 1), labels=labels)
+            labels = torch.randint(num_classes, (self.args.boxes,), generator=generator)
+            boxes = torch.cat([corner, corner + side], 1)
+            outlines = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()
+            masks = PolygonMasks([[outline] for outline in outlines], height, width)
+            truth = InstanceData(bboxes=boxes, labels=labels, masks=masks)
             meta = dict(
                 img_shape=(height, width), ori_shape=(height, width), scale_factor=(1.0, 1.0)
             )
@@ -250,19 +261,27 @@ class Contestant:
         return samples
 
     def time_losses(self):
-        """Note how long the head takes for its targets and losses."""
-        head = self.model.bbox_head
-        original = head.loss_by_feat
+        """Note how long the heads take for their targets and losses, all of a step together."""
+        for module in self.model.modules():
+            for name in LOSSES:
+                if hasattr(module, name):
+                    setattr(module, name, self.timed(getattr(module, name)))
 
-        def timed(*args, **kwargs):
+    def timed(self, losses):
+        @wraps(losses)
+        def function(*args, **kwargs):
+            if self.in_losses:  # of a head that asks another: it is counted already
+                return losses(*args, **kwargs)
+            self.in_losses = True
             synchronize(self.device)
             start = time.perf_counter()
-            losses = original(*args, **kwargs)
+            result = losses(*args, **kwargs)
             synchronize(self.device)
-            self.loss_ms.append(1000 * (time.perf_counter() - start))
-            return losses
+            self.loss_ms[-1] += 1000 * (time.perf_counter() - start)
+            self.in_losses = False
+            return result
 
-        head.loss_by_feat = timed
+        return function
 
     def autocast(self):
         kind = torch.device(self.device).type
@@ -296,6 +315,7 @@ class Contestant:
 
     def step(self):
         self.model.train()
+        self.loss_ms.append(0.0)
         samples = [sample.clone() for sample in self.samples]
         data = dict(inputs=list(self.batch['inputs']), data_samples=samples)
         self.model.train_step(data, self.optimizer)
@@ -313,6 +333,15 @@ class Contestant:
         finally:
             self.model.forward = forward
         return sum(weight.numel() for weight in self.model.parameters()), found['flops']
+
+
+def number_of_classes(model):
+    """The largest that a head has; an RPN has one class. Backbones may have ImageNet's."""
+    return max(
+        getattr(module, 'num_classes', None) or 1
+        for name, module in model.named_modules()
+        if not name.startswith('backbone')
+    )
 
 
 def array_pipeline(cfg, size):
@@ -399,7 +428,8 @@ def measure(args):
             rows[key][column] = 1000 * args.batch / median if per_second else median
     for key, contestant in contestants.items():
         losses = statistics.median(contestant.loss_ms[-args.repeat :])
-        rows[key]['loss_share'] = losses / rows[key]['step_ms']
+        if losses:  # else its losses have other names
+            rows[key]['loss_share'] = losses / rows[key]['step_ms']
         rows[key]['memory_mb'] = peak_memory(args.device, contestant.step) / 1e6
     return list(rows.values()), failed
 
@@ -408,7 +438,7 @@ def read_times(file):
     """The rows of an earlier run."""
     with open(file, newline='', encoding='utf-8') as stream:
         rows = list(csv.DictReader(stream))
-    needed = {*COLUMNS, *ABOUT} - {'AP50', 'AP'}
+    needed = {*COLUMNS, *ABOUT} - {'AP50', 'AP', 'loss_share'}
     lacking = {key for key in needed if not all(row.get(key) for row in rows)}
     if not rows or lacking:
         raise SystemExit(f'{file}: no table of tools/benchmark.py, it lacks {sorted(lacking)}')

@@ -1,6 +1,8 @@
 import csv
+import itertools
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -58,6 +60,69 @@ def test_one_that_fails_leaves_the_others(tool, tmp_path):
     rows = list(csv.DictReader((tmp_path / 'out/benchmark.csv').open()))
     assert [row['config'] for row in rows] == ['good']
     assert 'bad, float32 failed' in (tmp_path / 'out/benchmark.md').read_text()
+
+
+# Eight proposals, heads of 16 channels.
+TWO_STAGES = """
+_base_ = '{root}/configs/yolov2.py'
+from mmengine.hub import get_config
+
+model = get_config('mmdet::mask_rcnn/mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco.py').model
+model.backbone.init_cfg = None
+model.roi_head.bbox_head.update(num_classes=4, fc_out_channels=16)
+model.roi_head.mask_head.update(num_classes=4, num_convs=1, conv_out_channels=16)
+model.train_cfg.rpn_proposal.max_per_img = 8
+model.test_cfg.rpn.max_per_img = 8
+model._delete_ = True
+"""
+
+
+def test_detectors_of_two_stages_with_masks(tool, tmp_path):
+    file = tmp_path / 'two_stages.py'
+    file.write_text(TWO_STAGES.format(root=ROOT))
+    main = tool('benchmark')
+    losses = []
+
+    class Contestant(main.__globals__['Contestant']):
+        def timed(self, function):
+            losses.append(function.__qualname__)
+            return super().timed(function)
+
+    main.__globals__['Contestant'] = Contestant
+    _, (row,) = run(lambda _: main, tmp_path, str(file))
+    assert 0 < float(row['loss_share']) < 1
+    assert 'RPNHead.loss_by_feat' in losses
+    assert 'BBoxHead.loss_and_target' in losses
+    assert 'FCNMaskHead.loss_and_target' in losses
+
+
+def test_losses_within_losses_count_once(tool):
+    parts = tool('benchmark').__globals__
+    # A second goes by from one look at the clock to the next.
+    parts['time'] = SimpleNamespace(perf_counter=itertools.count().__next__)
+    contestant = object.__new__(parts['Contestant'])
+    contestant.device, contestant.in_losses, contestant.loss_ms = 'cpu', False, [0.0]
+    one = contestant.timed(lambda: None)
+    contestant.timed(lambda: [one(), one()])()
+    assert contestant.loss_ms == [1000.0]
+    one()
+    assert contestant.loss_ms == [2000.0]
+
+
+def test_number_of_classes(tool):
+    model = torch.nn.Module()
+    for name, number in dict(backbone=1000, rpn_head=1, roi_head=7).items():
+        part = torch.nn.Module()
+        part.num_classes = number
+        model.add_module(name, part)
+    assert tool('benchmark').__globals__['number_of_classes'](model) == 7
+
+
+def test_a_network_that_needs_truths_is_refused(tool, tmp_path):
+    file = tmp_path / 'yolact.py'
+    file.write_text("_base_ = 'mmdet::yolact/yolact_r50_1xb8-55e_coco.py'\n")
+    with pytest.raises(SystemExit, match='1 failed.*yolact.*only with truths'):
+        run(tool, tmp_path, str(file))
 
 
 def test_accuracy_from_a_study(tool, tmp_path):
