@@ -350,11 +350,10 @@ def array_pipeline(cfg, size):
     for step in cfg.test_dataloader.dataset.pipeline:
         step = step.copy()
         if 'LoadImage' in step.type:
-            step = dict(type='mmdet.LoadImageFromNDArray')
+            to_float32 = step.get('to_float32', False)
+            step = dict(type='mmdet.LoadImageFromNDArray', to_float32=to_float32)
         elif step.type.endswith('LoadAnnotations'):
             continue
-        elif step.type.endswith('PackDetInputs'):
-            step.meta_keys = ('img_id', 'ori_shape', 'img_shape', 'scale_factor')
         steps.append(step)
     return resized(steps, size)
 
@@ -368,7 +367,7 @@ def resized(pipeline, size):
         if step['type'].endswith('Resize')
         else step
         for step in pipeline
-        if not step['type'].endswith('Pad')
+        if step['type'].split('.')[-1] != 'Pad'  # CenterNet's crop ends so, too, and says where
     ]
 
 

@@ -132,9 +132,6 @@ def load_images(args, cfg, detector):
         dataset_cfg['lazy_init'] = True
         classes = DATASETS.build(dataset_cfg).metainfo['classes']
         steps = [s for s in dataset_cfg.pipeline if not s['type'].endswith('LoadAnnotations')]
-        for step in steps:
-            if step['type'].endswith('PackDetInputs'):
-                step['meta_keys'] = ('img_shape', 'ori_shape', 'scale_factor')
         pipeline = Compose(steps)
         sources = [s for s in find_sources(args.images) if s.kind == 'image']
         samples = [pipeline(dict(img_path=s.path, img_id=0)) for s in sources[: args.num_images]]

@@ -98,13 +98,8 @@ def training_images(cfg: Config, detector: nn.Module, number: int, seed: int = 0
     if not paths:
         raise ValueError(f'{cfg.filename}: there is no image in its training set')
     chosen = np.random.default_rng(seed).permutation(len(paths))[:number]
-    steps = []
-    for step in cfg.test_dataloader.dataset.pipeline:
-        if step['type'].endswith('PackDetInputs'):
-            step = dict(step, meta_keys=('img_shape', 'ori_shape', 'scale_factor'))
-        if not step['type'].endswith('LoadAnnotations'):
-            steps.append(step)
-    pipeline = Compose(steps)
+    steps = cfg.test_dataloader.dataset.pipeline
+    pipeline = Compose([step for step in steps if not step['type'].endswith('LoadAnnotations')])
     with torch.no_grad():
         return [
             detector.data_preprocessor(

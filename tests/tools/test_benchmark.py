@@ -5,8 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests.tools.conftest import ROOT, load_tool
 
@@ -159,10 +161,19 @@ def test_one_evaluation_after_the_other(tool, tmp_path, squares):
 def test_the_size_of_evaluation_and_timing():
     resized = load_tool('benchmark').__globals__['resized']
     steps = [dict(type='LoadImageFromFile'), dict(type='mmdet.Resize', scale=(9, 9))]
-    steps += [dict(type='Pad', size=(9, 9)), dict(type='PackDetInputs')]
+    steps += [dict(type='Pad', size=(9, 9)), dict(type='RandomCenterCropPad')]
     assert resized(steps, None) == steps
     scaled = [step.get('scale') for step in resized(steps, [32, 64])]
     assert scaled == [None, (32, 64), None]
+
+
+def test_the_head_hears_of_the_letterbox(tool):
+    parts = tool('benchmark').__globals__
+    parts['init_default_scope']('mmdet')
+    cfg = Config.fromfile(ROOT / 'configs/voc0712/yolov2_faithful.py')
+    pipeline = parts['Compose'](parts['array_pipeline'](cfg, None))
+    sample = pipeline(dict(img=np.zeros((30, 60, 3), np.uint8), img_id=0))['data_samples']
+    assert sample.pad_offset == (0, 104)
 
 
 def test_names_of_detectors(tool, refused, tmp_path):
