@@ -1,0 +1,32 @@
+# Was the size of the test fair to all? The detectors of studies/bccd_final.py (train them first) on
+# `test`, at the two sizes at which those were tested.
+_base_ = './bccd_tests.py'
+seeds = [10, 11, 12]
+baseline = 'YOLOX-tiny, at 480 x 384'
+_at_sizes = {name: _base_.rows[name].to_dict() for name in ('at 416 x 320', 'at 480 x 384')}
+_narrow = '../configs/study/bccd_final.py'
+_cells16 = '../configs/study/bccd_stride16.py'
+_detectors = {
+    'YOLOv2, focal': _narrow,
+    'YOLOv2, cross entropy': _narrow,
+    'YOLOv2, cells of 16 pixels, focal': _cells16,
+    'YOLOv2, cells of 16 pixels, cross entropy': _cells16,
+    'RTMDet-tiny': '../configs/baselines/bccd_rtmdet_tiny.py',
+    'YOLOX-tiny': '../configs/baselines/bccd_yolox_tiny.py',
+    'YOLOv3, MobileNetV2': '../configs/baselines/bccd_yolov3_mobilenetv2.py',
+}
+
+
+def _trained(name):
+    folder = name.replace(', ', '_').replace(' ', '_').replace('-', '_')
+    return f'../work_dirs/study/bccd_final/{folder}/seed_{{seed}}/epoch_40.pth'
+
+
+rows = {
+    '_delete_': True,
+    **{
+        f'{_name}, {_size}': dict(config=_config, checkpoint=_trained(_name), **_change)
+        for _name, _config in _detectors.items()
+        for _size, _change in _at_sizes.items()
+    },
+}
