@@ -43,7 +43,8 @@ def draw(
     summaries = summarize(results, baseline, metrics)
     names = [summary['row'] for summary in summaries]
     panels = len(metrics) + bool(curves)
-    figure = Figure(figsize=(4.5 * panels + 1, max(3.5, 0.38 * len(names) + 1.2)))
+    room = max(1, 0.07 * max(map(len, names)))
+    figure = Figure(figsize=(4.5 * panels + room, max(3.5, 0.38 * len(names) + 1.2)))
     figure.set_layout_engine('constrained')
     axes = figure.subplots(1, panels, squeeze=False)[0]
     palette = colormaps['tab10' if len(names) <= 10 else 'tab20'].colors
