@@ -6,6 +6,11 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
+from yapf.yapflib import yapf_api
+
+# MMEngine lays out a config by yapf whenever it logs or saves it, a second or more each time. How
+# it looks is nothing of ours; what tests start as a process of its own has it laid out.
+yapf_api.FormatCode = lambda text, **_: (text, False)
 
 
 @pytest.fixture(autouse=True)
