@@ -226,7 +226,8 @@ class Contestant:
         self.optimizer = build_optim_wrapper(
             self.model, dict(type=wrapper, optimizer=dict(type='SGD', lr=0.0))
         )
-        self.samples = self.truths(args.batch)
+        # An assigner that finds masks may use them: only for those that train with them.
+        self.samples = self.truths(args.batch, loads_masks(cfg.get('train_dataloader')))
         self.loss_ms, self.in_losses = [], False
         self.time_losses()
 
@@ -235,8 +236,8 @@ class Contestant:
         packed = [self.pipeline(dict(img=picture, img_id=0)) for picture in pictures]
         return {key: [sample[key] for sample in packed] for key in packed[0]}
 
-    def truths(self, number):
-        """Random boxes of a tenth to a half of the image, and masks that fill them."""
+    def truths(self, number, with_masks):
+        """Random boxes of a tenth to a half of the image, and if wanted masks that fill them."""
         height, width = self.single['inputs'][0].shape[-2:]
         num_classes = number_of_classes(self.model)
         samples = []
@@ -247,9 +248,10 @@ class Contestant:
             corner = torch.rand(self.args.boxes, 2, generator=generator) * (size - side)
             labels = torch.randint(num_classes, (self.args.boxes,), generator=generator)
             boxes = torch.cat([corner, corner + side], 1)
-            outlines = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()
-            masks = PolygonMasks([[outline] for outline in outlines], height, width)
-            truth = InstanceData(bboxes=boxes, labels=labels, masks=masks)
+            truth = InstanceData(bboxes=boxes, labels=labels)
+            if with_masks:
+                outlines = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()
+                truth.masks = PolygonMasks([[outline] for outline in outlines], height, width)
             meta = dict(
                 img_shape=(height, width), ori_shape=(height, width), scale_factor=(1.0, 1.0)
             )
@@ -342,6 +344,13 @@ def number_of_classes(model):
         for name, module in model.named_modules()
         if not name.startswith('backbone')
     )
+
+
+def loads_masks(part):
+    """Whether a pipeline somewhere in this part of a config loads masks."""
+    if isinstance(part, dict):
+        return part.get('with_mask', False) or any(map(loads_masks, part.values()))
+    return isinstance(part, (list, tuple)) and any(map(loads_masks, part))
 
 
 def array_pipeline(cfg, size):

@@ -76,6 +76,8 @@ model.roi_head.mask_head.update(num_classes=4, num_convs=1, conv_out_channels=16
 model.train_cfg.rpn_proposal.max_per_img = 8
 model.test_cfg.rpn.max_per_img = 8
 model._delete_ = True
+_pipeline = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+train_dataloader = dict(dataset=dict(pipeline=_pipeline))
 """
 
 
@@ -96,6 +98,14 @@ def test_detectors_of_two_stages_with_masks(tool, tmp_path):
     assert 'RPNHead.loss_by_feat' in losses
     assert 'BBoxHead.loss_and_target' in losses
     assert 'FCNMaskHead.loss_and_target' in losses
+
+
+def test_only_who_trains_with_masks_gets_them(tool):
+    loads_masks = tool('benchmark').__globals__['loads_masks']
+    load = dict(type='LoadAnnotations', with_bbox=True)
+    assert not loads_masks(dict(dataset=dict(pipeline=[load, dict(type='PackDetInputs')])))
+    load['with_mask'] = True
+    assert loads_masks(dict(dataset=dict(dataset=dict(pipeline=(dict(type='A'), load)))))
 
 
 def test_losses_within_losses_count_once(tool):
