@@ -495,7 +495,8 @@ def markdown(rows):
 def draw(rows):
     """AP50 over milliseconds, if accuracies are known; else milliseconds and memory as bars."""
     known = [row for row in rows if row.get('AP50') is not None]
-    figure = Figure(figsize=(8 if known else 12, max(4, 0.4 * len(rows) + 1)))
+    lines = len({row['config'] for row in known}) if known else len(rows)
+    figure = Figure(figsize=(8 if known else 12, max(4, 0.5 * lines + 1)))
     figure.set_layout_engine('constrained')
     if known:
         axis = figure.subplots()
@@ -542,14 +543,17 @@ def draw(rows):
 
 
 def write_labels(axis, labels, points):
-    """Names at their points, where they hide neither a point nor another name, if possible."""
+    """Names at their points, inside, where they hide no point and no other name, if possible."""
     axis.figure.draw_without_rendering()  # now the points have their places
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axis.transData.transform(points)]
+    inside = axis.get_window_extent()
     for name, point in labels.items():
         text = axis.annotate(name, point, xytext=(0, 8), textcoords='offset points')
         for side, offset in itertools.product(('left', 'right'), (8, -17)):
             text.set(ha=side, position=(0, offset))
-            if not any(map(text.get_window_extent().overlaps, taken)):
+            box = text.get_window_extent()
+            within = inside.x0 <= box.x0 and box.x1 <= inside.x1
+            if within and not any(map(box.overlaps, taken)):
                 break
         taken.append(text.get_window_extent())
 
