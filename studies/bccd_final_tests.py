@@ -1,6 +1,8 @@
 # Was the size of the test fair to all? The detectors of studies/bccd_final.py (train them first) on
 # `test`, at the two sizes at which those were tested.
 _base_ = './bccd_tests.py'
+from mmdet_yolo2fl.study import folder_name
+
 seeds = [10, 11, 12]
 baseline = 'YOLOX-tiny, at 480 x 384'
 _at_sizes = {name: _base_.rows[name].to_dict() for name in ('at 416 x 320', 'at 480 x 384')}
@@ -18,8 +20,7 @@ _detectors = {
 
 
 def _trained(name):
-    folder = name.replace(', ', '_').replace(' ', '_').replace('-', '_')
-    return f'../work_dirs/study/bccd_final/{folder}/seed_{{seed}}/epoch_40.pth'
+    return f'../work_dirs/study/bccd_final/{folder_name(name)}/seed_{{seed}}/epoch_40.pth'
 
 
 rows = {

@@ -356,8 +356,7 @@ def loads_masks(part):
 def array_pipeline(cfg, size):
     """The test pipeline for an image in memory, without truths, to another size if wanted."""
     steps = []
-    for step in cfg.test_dataloader.dataset.pipeline:
-        step = step.copy()
+    for step in unwrapped(cfg.test_dataloader.dataset).pipeline:
         if 'LoadImage' in step.type:
             to_float32 = step.get('to_float32', False)
             step = dict(type='mmdet.LoadImageFromNDArray', to_float32=to_float32)
@@ -496,7 +495,7 @@ def draw(rows):
     """AP50 over milliseconds, if accuracies are known; else milliseconds and memory as bars."""
     known = [row for row in rows if row.get('AP50') is not None]
     lines = len({row['config'] for row in known}) if known else len(rows)
-    figure = Figure(figsize=(8 if known else 12, max(4, 0.5 * lines + 1)))
+    figure = Figure(figsize=(8 if known else 12, max(5, 0.5 * lines + 1)))
     figure.set_layout_engine('constrained')
     if known:
         axis = figure.subplots()
@@ -549,7 +548,7 @@ def write_labels(axis, labels, points):
     inside = axis.get_window_extent()
     for name, point in labels.items():
         text = axis.annotate(name, point, xytext=(0, 8), textcoords='offset points')
-        for side, offset in itertools.product(('left', 'right'), (8, -17)):
+        for offset, side in itertools.product((8, -17), ('left', 'right')):
             text.set(ha=side, position=(0, offset))
             box = text.get_window_extent()
             within = inside.x0 <= box.x0 and box.x1 <= inside.x1

@@ -237,16 +237,31 @@ def test_weights_and_images_of_the_user(tool, squares, data_root):
     assert changed == counters
 
 
-def test_names_in_the_picture_hide_nothing(tool):
-    near = [('cells of 16 pixels', 200, 0.923), ('YOLOX-tiny', 211, 0.923), ('a', 150, 0.915)]
+@pytest.mark.parametrize(
+    'near',
+    [
+        [('a', 150, 0.915), ('cells of 16 pixels', 200, 0.923), ('YOLOX-tiny', 211, 0.923)],
+        # To the left the second would leave the picture.
+        [
+            ('YOLOv2, cells of 16 pixels, focal', 64, 0.916),
+            ('YOLOv2, half as wide, cells of 16 pixels, focal', 142, 0.921),
+            ('YOLOX-tiny', 211, 0.9233),
+            ('SSD300', 1972, 0.918),
+            ('YOLOv3, Darknet-53', 1194, 0.889),
+        ],
+    ],
+)
+def test_names_in_the_picture_hide_nothing(tool, near):
     rows = [dict(config=c, mode='float32', prediction_ms=t, AP50=v) for c, t, v in near]
     figure = tool('benchmark').__globals__['draw'](rows)
     (axis,) = figure.axes
     boxes = [text.get_window_extent() for text in axis.texts]
     points = [axis.transData.transform((time, 100 * value)) for _, time, value in near]
-    assert [text.get_text() for text in axis.texts] == ['a', 'cells of 16 pixels', 'YOLOX-tiny']
+    assert {text.get_text() for text in axis.texts} == {name for name, *_ in near}
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
     assert not any(box.contains(*point) for box in boxes for point in points)
+    frame = axis.get_window_extent()
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
 
 
 def test_usage_errors(tool, refused, tmp_path):
