@@ -14,9 +14,9 @@ second stage without the matching of its proposals), and the peak of memory in i
 weights. What the boxes of a prediction take depends on how many there are: without checkpoints the
 weights are random, and nearly all pass; with them, give --images. A second stage takes all
 proposals in the network alone. Checkpoints are also evaluated on the config's test set, at --size
-if given. Writes benchmark.md, benchmark.csv and benchmark.png; a detector that fails is named, and
-the others go on. With --times nothing is timed: an earlier table gets the accuracies that a study
-has found since.
+if given. Writes benchmark.md, benchmark.csv and benchmark.png; what fails, of a detector or the
+whole, is named, and the rest goes on. With --times nothing is timed: an earlier table gets the
+accuracies that a study has found since.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import itertools
 import statistics
 import tempfile
 import time
+from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
 
@@ -322,8 +323,8 @@ class Contestant:
         data = dict(inputs=list(self.batch['inputs']), data_samples=samples)
         self.model.train_step(data, self.optimizer)
 
-    def complexity(self):
-        """Parameters and multiply-adds."""
+    def flops(self):
+        """Multiply-adds of one forward pass."""
         self.model.eval()
         data = self.model.data_preprocessor(self.single)
         forward = self.model.forward
@@ -334,7 +335,7 @@ class Contestant:
             )
         finally:
             self.model.forward = forward
-        return sum(weight.numel() for weight in self.model.parameters()), found['flops']
+        return found['flops']
 
 
 def number_of_classes(model):
@@ -399,9 +400,20 @@ def evaluate(path, checkpoint, folder, size=None):
     return found
 
 
+@contextmanager
+def noted(failed, *what):
+    """Whatever fails within is noted by name, so that all else goes on."""
+    try:
+        yield
+    except Exception as error:
+        failed[', '.join(what)] = f'{type(error).__name__}: {error}'
+        print(f'{", ".join(what)} failed: {failed[", ".join(what)]}')
+
+
 def measure(args):
     """One row for each detector and mode; what failed, by name."""
     contestants, rows, failed = {}, {}, {}
+    works = {function: {} for function in FUNCTIONS}
     if 'cuda' in args.device:
         torch.cuda.set_device(args.device)  # for what waits, and what measures memory
     about = dict(machine=machine(args.device), batch=args.batch)
@@ -409,44 +421,42 @@ def measure(args):
     checkpoints = args.checkpoints or len(args.configs) * ['-']
     for path, name, checkpoint in zip(args.configs, args.names, checkpoints):
         for mode in args.modes:
-            try:
-                contestant = Contestant(path, mode, checkpoint, args)
-                parameters, flops = contestant.complexity()
-                for function in FUNCTIONS:
-                    getattr(contestant, function)()
-            except Exception as error:  # whatever is wrong with it, the others go on
-                failed[f'{name}, {mode}'] = f'{type(error).__name__}: {error}'
-                print(f'{name}, {mode} failed: {failed[f"{name}, {mode}"]}')
+            key = name, mode
+            with noted(failed, *key):
+                contestants[key] = Contestant(path, mode, checkpoint, args)
+            if key not in contestants:
                 continue
-            contestants[name, mode] = contestant
-            rows[name, mode] = dict(
-                config=name, mode=mode, parameters_m=parameters / 1e6, gflops=flops / 1e9, **about
-            )
+            weights = contestants[key].model.parameters()
+            parameters = sum(weight.numel() for weight in weights) / 1e6
+            rows[key] = dict(config=name, mode=mode, parameters_m=parameters, **about)
+            with noted(failed, *key, COLUMNS['gflops']):
+                rows[key]['gflops'] = contestants[key].flops() / 1e9
+            for function, column in FUNCTIONS.items():
+                with noted(failed, *key, COLUMNS[column]):
+                    getattr(contestants[key], function)()
+                    works[function][key] = getattr(contestants[key], function)
     for function, column in FUNCTIONS.items():
         print(f'\nTiming {COLUMNS[column]}')
-        times = alternate(
-            {key: getattr(contestant, function) for key, contestant in contestants.items()},
-            args.device,
-            args.repeat,
-        )
-        for key, values in times.items():
+        for key, values in alternate(works[function], args.device, args.repeat).items():
             median = statistics.median(values)
             per_second = column.endswith('images_s')
             rows[key][column] = 1000 * args.batch / median if per_second else median
-    for key, contestant in contestants.items():
-        losses = statistics.median(contestant.loss_ms[-args.repeat :])
+    for key, step in works['step'].items():
+        losses = statistics.median(contestants[key].loss_ms[-args.repeat :])
         if losses:  # else its losses have other names
             rows[key]['loss_share'] = losses / rows[key]['step_ms']
-        rows[key]['memory_mb'] = peak_memory(args.device, contestant.step) / 1e6
-    return list(rows.values()), failed
+        rows[key]['memory_mb'] = peak_memory(args.device, step) / 1e6
+    timed = set().union(*works.values())
+    return [row for key, row in rows.items() if key in timed], failed
 
 
 def read_times(file):
     """The rows of an earlier run."""
     with open(file, newline='', encoding='utf-8') as stream:
         rows = list(csv.DictReader(stream))
-    needed = {*COLUMNS, *ABOUT} - {'AP50', 'AP', 'loss_share'}
-    lacking = {key for key in needed if not all(row.get(key) for row in rows)}
+    lacking = {key for key in ('config', 'mode', *ABOUT) if not all(row.get(key) for row in rows)}
+    # What failed then is empty.
+    lacking |= {key for key in FUNCTIONS.values() for row in rows if row.get(key) is None}
     if not rows or lacking:
         raise SystemExit(f'{file}: no table of tools/benchmark.py, it lacks {sorted(lacking)}')
     # Earlier tables have batches of 8.0.
@@ -465,11 +475,8 @@ def add_accuracy(args, rows):
             print(f'{args.study} has no rows named {unknown}; it has {sorted(accuracy)}')
     for path, name, checkpoint in zip(args.configs, args.names, args.checkpoints or ()):
         if checkpoint != '-' and any(row['config'] == name for row in rows):
-            try:
-                with tempfile.TemporaryDirectory() as folder:
-                    accuracy[name] = evaluate(path, checkpoint, folder, args.size)
-            except Exception as error:  # the times of hours shall not be lost by it
-                failed[f'{name}, accuracy'] = f'{type(error).__name__}: {error}'
+            with noted(failed, name, 'accuracy'), tempfile.TemporaryDirectory() as folder:
+                accuracy[name] = evaluate(path, checkpoint, folder, args.size)
     for row in rows:
         row.update(accuracy.get(row['config'], {}))
     return failed
@@ -493,7 +500,7 @@ def markdown(rows):
 
 def draw(rows):
     """AP50 over milliseconds, if accuracies are known; else milliseconds and memory as bars."""
-    known = [row for row in rows if row.get('AP50') is not None]
+    known = [row for row in rows if {'AP50', 'prediction_ms'} <= {*row}]
     lines = len({row['config'] for row in known}) if known else len(rows)
     figure = Figure(figsize=(8 if known else 12, max(5, 0.5 * lines + 1)))
     figure.set_layout_engine('constrained')
@@ -533,7 +540,10 @@ def draw(rows):
     ]
     axes = figure.subplots(1, 3)
     for axis, key in zip(axes, ('prediction_ms', 'step_ms', 'memory_mb')):
-        axis.barh(labels, [row[key] for row in rows], color='tab:blue')
+        bars = axis.barh(labels, [row.get(key, 0) for row in rows], color='tab:blue')
+        texts = [f'{row[key]:.3g}' if key in row else 'failed' for row in rows]
+        axis.bar_label(bars, texts, padding=3)
+        axis.margins(x=0.2)
         axis.invert_yaxis()
         axis.set(title=COLUMNS[key])
         if axis is not axes[0]:

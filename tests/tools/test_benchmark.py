@@ -64,6 +64,28 @@ def test_one_that_fails_leaves_the_others(tool, tmp_path):
     assert 'bad, float32 failed' in (tmp_path / 'out/benchmark.md').read_text()
 
 
+def test_what_fails_of_a_detector_leaves_the_rest(tool, tmp_path):
+    file = tmp_path / 'no_nms.py'
+    base = write(tmp_path, 'focal')
+    file.write_text(f"_base_ = {base!r}\nmodel = dict(test_cfg=dict(nms=dict(type='none_such')))\n")
+    with pytest.raises(SystemExit, match='2 failed.*none_such'):
+        run(tool, tmp_path, str(file), base)
+    out = tmp_path / 'out'
+    failed, whole = csv.DictReader((out / 'benchmark.csv').open())
+    assert not failed['prediction_ms'] and not failed['images_s']
+    assert {key for key in whole if whole[key] and not failed[key]} == {'prediction_ms', 'images_s'}
+    text = (out / 'benchmark.md').read_text()
+    assert 'no_nms, float32, whole prediction (ms) failed: ' in text
+    # Such a table can have accuracies, too; the picture shows those that can predict.
+    table = tmp_path / 'study.csv'
+    rows = ''.join(f'{name},0,1,1,1,0.5,0.2\n' for name in ('focal', 'no_nms'))
+    table.write_text(f'row,seed,minutes,images,parameters,AP50,AP\n{rows}')
+    times = ['--times', str(out / 'benchmark.csv'), '--study', str(table)]
+    tool('benchmark')([*times, '--out', str(tmp_path / 'again')])
+    again = list(csv.DictReader((tmp_path / 'again/benchmark.csv').open()))
+    assert again == [row | dict(AP50='0.5', AP='0.2') for row in (failed, whole)]
+
+
 # Eight proposals, heads of 16 channels.
 TWO_STAGES = """
 _base_ = '{root}/configs/yolov2.py'
@@ -262,6 +284,20 @@ def test_names_in_the_picture_hide_nothing(tool, near):
     assert not any(box.contains(*point) for box in boxes for point in points)
     frame = axis.get_window_extent()
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
+
+
+def test_bars_without_accuracies(tool):
+    rows = [dict(config='a', mode='float32', prediction_ms=12.34, step_ms=5.0, memory_mb=7.0)]
+    rows += [dict(config='b', mode='amp', step_ms=2000.0, memory_mb=3.0)]
+    figure = tool('benchmark').__globals__['draw'](rows)
+    figure.draw_without_rendering()
+    for axis, values in zip(figure.axes, ([12.34, 0], [5, 2000], [7, 3])):
+        assert [bar.get_width() for bar in axis.patches] == values
+        tops = [bar.get_window_extent().y1 for bar in axis.patches]
+        assert tops[0] > tops[1]
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ['a', 'b, amp']
+    assert [text.get_text() for text in figure.axes[0].texts] == ['12.3', 'failed']
 
 
 def test_usage_errors(tool, refused, tmp_path):
