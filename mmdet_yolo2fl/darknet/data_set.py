@@ -4,6 +4,7 @@ A Darknet data set is ``obj.data`` (options), ``obj.names`` (one class in each l
 paths, and for each image a text file of ``class cx cy w h``, relative to the image.
 """
 
+import filecmp
 import json
 import logging
 import math
@@ -123,7 +124,7 @@ def coco_to_darknet(
 
     Images come to ``out/images/SPLIT`` as links or copies, labels to ``out/labels/SPLIT``, which is
     where Darknet looks for them. Call it once for each split. Crowds and boxes without area have
-    no place in Darknet and are counted.
+    no place in Darknet and are counted. What an earlier call has left there is replaced.
 
     Args:
         annotations (str | Path): A COCO file.
@@ -135,7 +136,8 @@ def coco_to_darknet(
 
     Raises:
         FileNotFoundError: If the annotations or an image is missing.
-        ValueError: If the annotations are damaged; names the annotation and the key.
+        ValueError: If the annotations are damaged; names the annotation and the key. If a file
+            that no earlier call has left there would be lost.
     """
     annotations, out, report = Path(annotations), Path(out), Report()
     if split not in SPLITS:
@@ -156,6 +158,7 @@ def coco_to_darknet(
             raise ValueError(
                 f'{names_path}: another split has the classes {former}, {annotations} has {names}'
             )
+    _check_replaceable(out, split, images, copy_images)
     new_labels, new_images = (out / f'.{kind}_{split}.tmp' for kind in ('labels', 'images'))
     for folder in (new_labels, new_images):
         shutil.rmtree(folder, ignore_errors=True)
@@ -193,6 +196,36 @@ def coco_to_darknet(
         }
     )
     return report
+
+
+def _check_replaceable(out: Path, split: str, images: dict, copy_images: bool) -> None:
+    """Only links and exact copies of the images, and the labels beside them, may be replaced."""
+    folder, labels = out / 'images' / split, out / 'labels' / split
+    sources = {str(PurePosixPath(name)): source for name, (source, _) in images.items()}
+    for file in _files(folder):
+        source = sources.get(file.relative_to(folder).as_posix())
+        if file.is_symlink() or (source and filecmp.cmp(file, source, shallow=False)):
+            # The original itself, which the link would point to.
+            if source is None or copy_images or folder.resolve() not in source.resolve().parents:
+                continue
+        raise _foreign(file, out)
+    ours = {str(PurePosixPath(name).with_suffix('')) for name in sources}
+    ours |= {file.relative_to(folder).with_suffix('').as_posix() for file in _files(folder)}
+    for file in _files(labels):
+        name = file.relative_to(labels)
+        if file.suffix != '.txt' or name.with_suffix('').as_posix() not in ours:
+            raise _foreign(file, out)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob('*') if file.is_symlink() or not file.is_dir()]
+
+
+def _foreign(file: Path, out: Path) -> ValueError:
+    return ValueError(
+        f'{file}: no earlier call has left it there, and it would be lost: give another folder '
+        f'than {out}, or move it away'
+    )
 
 
 def _read_options(path: Path) -> dict[str, str]:

@@ -334,6 +334,40 @@ def test_files_that_are_no_coco(tmp_path):
             coco_to_darknet(path, tmp_path, tmp_path / 'out')
 
 
+def test_images_and_labels_of_others_are_not_replaced(tmp_path):
+    path, images, out = coco_file(tmp_path), tmp_path / 'images', tmp_path / 'out'
+    for copy_images in (False, False, True, True):  # links become copies; both may be renewed
+        coco_to_darknet(path, images, out, copy_images=copy_images)
+    before = (out / 'images/train/a.jpg').read_bytes()
+    # The originals lie where the links would come.
+    for root in (out / 'images/train', out / 'images'):
+        own = coco_file(tmp_path)
+        if root.name == 'images':
+            own.write_text(own.read_text().replace('a.jpg', 'train/a.jpg'))
+        with pytest.raises(ValueError, match='images/train/a.jpg: no earlier call'):
+            coco_to_darknet(own, root, out)
+    coco_to_darknet(coco_file(tmp_path), out / 'images/train', out, copy_images=True)
+    for other in ('images/train/b.jpg', 'labels/train/b.txt', 'labels/train/deep/a.txt'):
+        file = out / other
+        file.parent.mkdir(exist_ok=True)
+        file.write_text('mine')
+        with pytest.raises(ValueError, match=f'{other}: no earlier call'):
+            coco_to_darknet(path, images, out, copy_images=True)
+        assert file.read_text() == 'mine'
+        file.unlink()
+    # Changed since, so it may be the only one.
+    (out / 'images/train/a.jpg').write_bytes(before + b'x')
+    with pytest.raises(ValueError, match='images/train/a.jpg: no earlier call'):
+        coco_to_darknet(path, images, out, copy_images=True)
+    (out / 'images/train/a.jpg').write_bytes(before)
+    # Fewer images than before: the links and labels of the others go.
+    coco_to_darknet(path, images, out)
+    (images / 'a.jpg').rename(images / 'c.jpg')
+    coco_to_darknet(coco_file(tmp_path, images__0__file_name='c.jpg'), images, out)
+    for kind, name in (('images', 'c.jpg'), ('labels', 'c.txt')):
+        assert [file.name for file in (out / kind / 'train').iterdir()] == [name]
+
+
 def test_another_splits_classes(tmp_path):
     coco_to_darknet(coco_file(tmp_path), tmp_path / 'images', tmp_path / 'out')
     other = coco_file(tmp_path, categories__0__name='other')
