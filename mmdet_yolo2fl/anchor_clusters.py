@@ -199,7 +199,7 @@ def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], bool]:
     for step in pipeline:
         kind = step['type'] if isinstance(step['type'], str) else step['type'].__name__
         kind = kind.split('.')[-1]
-        if kind not in ('Resize', 'RandomResize', 'FixShapeResize'):
+        if kind not in ('Resize', 'RandomResize', 'RandomChoiceResize', 'FixShapeResize'):
             continue
         scale = step.get('scale') or (step.get('width'), step.get('height'))
         scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
@@ -208,7 +208,7 @@ def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], bool]:
             return scale, bool(step.get('keep_ratio', False))
     if input_size is None:
         raise ValueError(
-            'the training pipeline has no Resize step with one scale: give the input size'
+            'the training pipeline has no Resize step with one scale: give --input-size'
         )
     return input_size, False
 

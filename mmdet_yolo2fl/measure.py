@@ -2,7 +2,8 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 
 import torch
 from mmengine.utils import track_iter_progress
@@ -25,17 +26,26 @@ def clock(device: str, function: Callable, *args) -> float:
 
 
 def alternate(
-    functions: dict[str, Callable], device: str, repeat: int, warm_up: int = 2
-) -> dict[str, list[float]]:
+    functions: dict[Hashable, Callable],
+    device: str,
+    repeat: int,
+    warm_up: int = 2,
+    guard: Callable = nullcontext,
+) -> dict[Hashable, list[float]]:
     """Milliseconds of each function: ``repeat`` times in turn, after ``warm_up`` rounds.
 
-    In turn, so that a busy machine slows all alike: read the ratios.
+    In turn, so that a busy machine slows all alike: read the ratios. Every call stands in a
+    context ``guard(name)``; where that suppresses an error, the function is left out.
     """
     times = {name: [] for name in functions}
     for number in track_iter_progress(range(repeat + warm_up)):
-        for name, function in functions.items():
-            milliseconds = clock(device, function)
-            if number >= warm_up:
+        for name in list(times):
+            milliseconds = None
+            with guard(name):
+                milliseconds = clock(device, functions[name])
+            if milliseconds is None:
+                del times[name]
+            elif number >= warm_up:
                 times[name].append(milliseconds)
     return times
 

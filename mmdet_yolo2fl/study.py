@@ -31,6 +31,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,13 +101,13 @@ class Run:
     def result(self) -> dict | None:
         """What it has reached, or None if it is not complete or was another config's."""
         result = self._written
-        return None if result is None or self._of_other_weights(result) else result
+        return None if result is None or self.is_of_other_weights(result) else result
 
     @property
     def stale(self) -> bool:
         """Whether its checkpoint is not the one any more that was evaluated."""
         result = self._written
-        return result is not None and self._of_other_weights(result)
+        return result is not None and self.is_of_other_weights(result)
 
     @property
     def _written(self) -> dict | None:
@@ -116,7 +117,8 @@ class Run:
         result = json.loads(file.read_text(encoding='utf-8'))
         return result if result['config_hash'] == self.hash else None
 
-    def _of_other_weights(self, result: dict) -> bool:
+    def is_of_other_weights(self, result: dict) -> bool:
+        """Whether a result is of a checkpoint that has been replaced since."""
         known, file = result.get('checkpoint_digest'), self.checkpoint_file
         return bool(known and file and file.is_file() and known != digest(file))
 
@@ -126,9 +128,8 @@ class Run:
         config = self.config.to_dict()
         # The folder may move.
         config.pop('work_dir')
-        for evaluator in (config['val_evaluator'], config['test_evaluator']):
-            for one in _as_list(evaluator):
-                one.pop('outfile_prefix', None)
+        for one in _evaluators(config):
+            one.pop('outfile_prefix', None)
         about = [config, self.budget, *([self.checkpoint] if self.checkpoint else [])]
         text = json.dumps(about, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -213,6 +214,13 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
                     f'{file}: a budget is counted in epochs, and the config of the row {row!r} '
                     'counts iterations: give it a train_cfg with max_epochs'
                 )
+            split = 'test' if checkpoint else 'val'
+            for part in (f'{split}_dataloader', f'{split}_evaluator'):
+                if not config.get(part):
+                    raise ValueError(
+                        f'{file}: the config of the row {row!r} cannot be evaluated, it has no '
+                        f'{part}'
+                    )
             if changes.get('tta'):
                 use_tta(config)
             of_seed = checkpoint.replace('{seed}', str(seed))
@@ -235,15 +243,20 @@ def _run_config(config, overrides, options, seed, folder) -> Config:
     config.randomness = dict(seed=seed)
     config.resume = True
     # By which AP50 of each class is found; CocoMetric takes the truths from the samples.
-    for evaluator in _as_list(config.val_evaluator):
-        if evaluator.type == 'CocoMetric' and not evaluator.get('ann_file'):
-            evaluator.outfile_prefix = str(folder / DETECTIONS)
-            config.test_evaluator = config.val_evaluator
-            break
+    for evaluator in _evaluators(config):
+        if evaluator['type'] == 'CocoMetric' and not evaluator.get('ann_file'):
+            evaluator['outfile_prefix'] = str(folder / DETECTIONS)
     return config
 
 
+def _evaluators(config: Config | dict, splits: Sequence[str] = ('val', 'test')) -> list[dict]:
+    """The metrics of a config, whichever way they are written."""
+    return [one for split in splits for one in _as_list(config.get(f'{split}_evaluator'))]
+
+
 def _as_list(value) -> list:
+    if not value:
+        return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
@@ -279,6 +292,12 @@ def carry_out(run: Run) -> dict:
             for name, logged in zip(HEADLINES[0], names):
                 if name not in result['metrics'] and logged in result['metrics']:
                     result['metrics'][name] = result['metrics'][logged]
+        kinds = {
+            one['type'] for one in _evaluators(run.config, ['test' if run.checkpoint else 'val'])
+        }
+        if not result['metrics'] and 'CocoMetric' in kinds:
+            # It says nothing where a detector has found nothing.
+            result['metrics'] = dict.fromkeys(HEADLINES[0], 0.0)
         result |= dict(
             row=run.row, seed=run.seed, machine=machine(get_device()), config_hash=run.hash
         )
@@ -345,7 +364,7 @@ def _train(run: Run) -> dict:
         config.default_hooks.logger.log_metric_by_epoch = False
     runner = Runner.from_cfg(config)
     if config.get('load_from') and not config.resume:
-        check_fit(runner.model, config.load_from)
+        check_fit(runner.model, config.load_from, whole=False)
     clock = _Clock(run.folder / 'minutes')
     runner.register_hook(clock)
     try:
@@ -447,7 +466,7 @@ def with_epochs(config: Config, epochs: int) -> Config:
             for begin, every in config.train_cfg.dynamic_intervals
         ]
     schedulers = []
-    for scheduler in _as_list(config.get('param_scheduler') or []):
+    for scheduler in _as_list(config.get('param_scheduler')):
         if scheduler.get('by_epoch', True):
             _scale(scheduler, ('begin', 'end', 'T_max', 'step_size'), factor)
             if scheduler.get('milestones'):

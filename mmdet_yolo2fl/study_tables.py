@@ -119,10 +119,10 @@ def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) ->
 # What a line says of its run beside the metrics, and how it is read.
 COLUMNS = dict(
     row=str, seed=int, minutes=float, images=int, parameters=int,
-    machine=str, precision=str, config_hash=str,
+    machine=str, precision=str, config_hash=str, checkpoint_digest=str,
 )  # fmt: skip
-# Tables of other programs may lack them.
-OPTIONAL = ('machine', 'precision', 'config_hash')
+# Tables of other programs may lack them, and the last one those of trainings.
+OPTIONAL = ('machine', 'precision', 'config_hash', 'checkpoint_digest')
 
 
 def write_csv(file: Path, results: list[dict]) -> None:
@@ -132,11 +132,13 @@ def write_csv(file: Path, results: list[dict]) -> None:
         own = {key for key in result['metrics'] if '/' not in key}
         names |= own or set(result['metrics'])
     names = sorted(names)
+    of_checkpoints = any(result.get('checkpoint_digest') for result in results)
+    columns = [name for name in COLUMNS if name != 'checkpoint_digest' or of_checkpoints]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator='\n')
-    writer.writerow([*COLUMNS, *names])
+    writer.writerow([*columns, *names])
     for result in results:
-        about = [result.get(column) for column in COLUMNS]
+        about = [result.get(column) for column in columns]
         values = [result['metrics'].get(name) for name in names]
         writer.writerow(
             [f'{x:.2f}' if isinstance(x, float) else x for x in about]

@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -79,7 +80,7 @@ def first_precision(metrics: dict) -> str:
         KeyError: If there is none.
     """
     for name in metrics:
-        if 'map' in name.lower():
+        if re.search(r'(^|[/_])mAP(_|$)', name):
             return name
     raise KeyError(f'none of {list(metrics)} is a mean average precision: name one by --metric')
 
@@ -117,9 +118,15 @@ def find_loss(cfg: Config, slot: str | None = None) -> tuple[str, str]:
     return keys[0], found[keys[0]]['type']
 
 
+# Their gamma is another one: of boxes, of neighbours of a peak, of a sigmoid.
+OTHER_GAMMAS = ('BalancedL1Loss', 'GaussianFocalLoss', 'EQLV2Loss')
+
+
 def _takes_gamma(kind) -> bool:
     loss = MODELS.get(kind) if isinstance(kind, str) else None
-    return loss is not None and 'gamma' in inspect.signature(loss).parameters
+    if loss is None or loss.__name__ in OTHER_GAMMAS:
+        return False
+    return 'gamma' in inspect.signature(loss).parameters
 
 
 def changes(cfg: Config, loss_key: str, chosen: dict[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from scipy import stats
 
 from mmdet_yolo2fl.study import (
     _forget_other_configs,
+    carry_out,
     digest,
     learning_curve,
     load_study,
@@ -134,7 +135,12 @@ def test_a_result_counts_for_its_own_config_only(tmp_path):
         (dict(rows={'plain': {}, 'plain +': {}}), "'plain \\+', seed 0,.* of the row 'plain'"),
         (dict(rows={'plain': {}, '+': {}}), "the row '\\+', seed 0, would have the folder"),
         (dict(seeds=[1, 1]), "seed 1, .* of the row 'plain'"),
-        (dict(rows=dict(plain=dict(val_evaluator=None))), "row 'plain' changes what .*yolov2_fl"),
+        (dict(rows=dict(plain=dict(val_evaluator=5))), "row 'plain' changes what .*yolov2_fl"),
+        (dict(rows=dict(plain=dict(val_evaluator=None))), "row 'plain' .*it has no val_evaluator"),
+        (
+            dict(rows=dict(plain=dict(test_dataloader=None)), checkpoint='a.pth'),
+            "row 'plain' .*it has no test_dataloader",
+        ),
         (
             dict(
                 budget=dict(images=5),
@@ -147,6 +153,64 @@ def test_a_result_counts_for_its_own_config_only(tmp_path):
 def test_bad_studies(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         load_study(write_study(tmp_path, **changes), tmp_path)
+
+
+def test_each_evaluator_is_its_own(tmp_path):
+    voc = dict(_delete_=True, type='VOCMetric', metric='mAP')
+    nothing = dict(test_dataloader=None, test_evaluator=None, test_cfg=None)
+    rows = dict(
+        plain=dict(),
+        few=dict(test_evaluator=dict(proposal_nums=(1, 10, 100))),
+        voc=dict(test_evaluator=voc),
+        two=dict(test_evaluator=[dict(type='CocoMetric'), dict(type='VOCMetric')]),
+        only_val=nothing,
+        only_val_voc=dict(nothing, val_evaluator=voc),
+    )
+    runs = {
+        run.row: run for run in load_study(write_study(tmp_path, rows=rows, seeds=[0]), '.').runs
+    }
+    assert len({run.hash for run in runs.values()}) == len(rows)
+    config = runs['few'].config
+    assert config.test_evaluator.proposal_nums == (1, 10, 100)
+    assert config.test_evaluator.outfile_prefix == config.val_evaluator.outfile_prefix
+    assert 'proposal_nums' not in config.val_evaluator
+    assert runs['voc'].config.test_evaluator == dict(type='VOCMetric', metric='mAP')
+    assert 'outfile_prefix' in runs['two'].config.test_evaluator[0]
+    assert runs['only_val'].config.test_evaluator is None
+    # For a study of checkpoints the validation set is not needed.
+    rows = dict(plain=dict(val_dataloader=None, val_evaluator=None, val_cfg=None))
+    (run,) = load_study(write_study(tmp_path, rows=rows, seeds=[0], checkpoint='a.pth'), '.').runs
+    assert 'outfile_prefix' in run.config.test_evaluator
+
+
+@pytest.mark.parametrize(
+    'evaluator, metrics', [('CocoMetric', dict(AP50=0.0, AP=0.0)), ('VOCMetric', {})]
+)
+def test_where_nothing_is_found_the_precision_is_0(tmp_path, monkeypatch, evaluator, metrics):
+    rows = dict(plain=dict(val_evaluator=dict(_delete_=True, type=evaluator, ann_file='a.json')))
+    (run,) = load_study(write_study(tmp_path, rows=rows, seeds=[0]), tmp_path).runs
+    trained = dict(metrics={}, curve=[], minutes=1.0, images=3, parameters=5, precision='float32')
+    monkeypatch.setattr('mmdet_yolo2fl.study._train', lambda run: trained)
+    assert carry_out(run)['metrics'] == metrics
+
+
+def test_a_table_counts_for_its_own_weights_only(tmp_path):
+    checkpoint = tmp_path / 'a.pth'
+    checkpoint.write_bytes(b'weights')
+    (run,) = load_study(
+        write_study(tmp_path, checkpoint='a.pth', seeds=[0], rows=dict(plain={})), '.'
+    ).runs
+    for known in ({}, dict(checkpoint_digest=digest(checkpoint))):
+        write_csv(tmp_path / 'a.csv', [result('plain', 0, 0.5) | known])
+        (line,) = read_csv(tmp_path / 'a.csv')
+        assert line['checkpoint_digest'] == known.get('checkpoint_digest', '')
+        assert not run.is_of_other_weights(line)
+    head = (tmp_path / 'a.csv').read_text().splitlines()[0]
+    assert head.startswith('row,seed,minutes,images,parameters,machine,precision,config_hash,check')
+    checkpoint.write_bytes(b'trained again')
+    assert run.is_of_other_weights(line)
+    checkpoint.unlink()
+    assert not run.is_of_other_weights(line)
 
 
 def test_a_result_counts_for_its_own_weights_only(tmp_path):

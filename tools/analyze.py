@@ -116,12 +116,13 @@ def build_loader(cfg, args):
         ) from error
 
 
-def find_predictions(cfg, args, loader):
+def find_predictions(cfg, args, loader, images):
     """Those of a file, those of an earlier call, or new ones; and the file that they are in."""
     if args.predictions:
         return read_predictions(args.predictions), args.predictions
     checkpoint = verify_checkpoint(args.checkpoint)
-    kept = args.out / f'predictions_{args.split}_{fingerprint(cfg, checkpoint, args.split)}.pkl'
+    name = fingerprint(cfg, checkpoint, args.split, images)
+    kept = args.out / f'predictions_{args.split}_{name}.pkl'
     if kept.is_file():
         print(f'Predictions of an earlier call: {kept}')
         return read_predictions(kept), kept
@@ -172,7 +173,8 @@ def analyze(args, cfg):
     loader = build_loader(cfg, args)
     dataset, evaluator = loader.dataset, metrics(cfg, args.split)
     truths = load_truths(dataset, evaluator)
-    predictions, source = find_predictions(cfg, args, loader)
+    images = list(zip(truths.ids, truths.paths))
+    predictions, source = find_predictions(cfg, args, loader, images)
     found = flatten(predictions, truths.ids, len(truths.classes))
     max_dets = metric_option(evaluator, 'CocoMetric', 'proposal_nums', (100, 300, 1000))
     # VOCMetric's own default is 11 points.

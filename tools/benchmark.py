@@ -401,13 +401,14 @@ def evaluate(path, checkpoint, folder, size=None):
 
 
 @contextmanager
-def noted(failed, *what):
-    """Whatever fails within is noted by name, so that all else goes on."""
+def noted(failed, what, names):
+    """Whatever fails within is noted by its names, so that all else goes on."""
     try:
         yield
     except Exception as error:
-        failed[', '.join(what)] = f'{type(error).__name__}: {error}'
-        print(f'{", ".join(what)} failed: {failed[", ".join(what)]}')
+        name = ', '.join(filter(None, [*names, what]))
+        failed[name] = f'{type(error).__name__}: {error}'
+        print(f'{name} failed: {failed[name]}')
 
 
 def measure(args):
@@ -422,32 +423,37 @@ def measure(args):
     for path, name, checkpoint in zip(args.configs, args.names, checkpoints):
         for mode in args.modes:
             key = name, mode
-            with noted(failed, *key):
+            with noted(failed, '', key):
                 contestants[key] = Contestant(path, mode, checkpoint, args)
             if key not in contestants:
                 continue
             weights = contestants[key].model.parameters()
             parameters = sum(weight.numel() for weight in weights) / 1e6
             rows[key] = dict(config=name, mode=mode, parameters_m=parameters, **about)
-            with noted(failed, *key, COLUMNS['gflops']):
+            with noted(failed, COLUMNS['gflops'], key):
                 rows[key]['gflops'] = contestants[key].flops() / 1e9
             for function, column in FUNCTIONS.items():
-                with noted(failed, *key, COLUMNS[column]):
+                with noted(failed, COLUMNS[column], key):
                     getattr(contestants[key], function)()
                     works[function][key] = getattr(contestants[key], function)
     for function, column in FUNCTIONS.items():
         print(f'\nTiming {COLUMNS[column]}')
-        for key, values in alternate(works[function], args.device, args.repeat).items():
+        # All are there now: together they may need more memory than the machine has.
+        guard = partial(noted, failed, COLUMNS[column])
+        times = alternate(works[function], args.device, args.repeat, guard=guard)
+        for key, values in times.items():
             median = statistics.median(values)
             per_second = column.endswith('images_s')
             rows[key][column] = 1000 * args.batch / median if per_second else median
-    for key, step in works['step'].items():
+    for key, row in rows.items():
+        if 'step_ms' not in row:
+            continue
         losses = statistics.median(contestants[key].loss_ms[-args.repeat :])
         if losses:  # else its losses have other names
-            rows[key]['loss_share'] = losses / rows[key]['step_ms']
-        rows[key]['memory_mb'] = peak_memory(args.device, step) / 1e6
-    timed = set().union(*works.values())
-    return [row for key, row in rows.items() if key in timed], failed
+            row['loss_share'] = losses / row['step_ms']
+        with noted(failed, COLUMNS['memory_mb'], key):
+            row['memory_mb'] = peak_memory(args.device, contestants[key].step) / 1e6
+    return [row for row in rows.values() if {*row} & {*FUNCTIONS.values()}], failed
 
 
 def read_times(file):
@@ -475,7 +481,7 @@ def add_accuracy(args, rows):
             print(f'{args.study} has no rows named {unknown}; it has {sorted(accuracy)}')
     for path, name, checkpoint in zip(args.configs, args.names, args.checkpoints or ()):
         if checkpoint != '-' and any(row['config'] == name for row in rows):
-            with noted(failed, name, 'accuracy'), tempfile.TemporaryDirectory() as folder:
+            with noted(failed, 'accuracy', [name]), tempfile.TemporaryDirectory() as folder:
                 accuracy[name] = evaluate(path, checkpoint, folder, args.size)
     for row in rows:
         row.update(accuracy.get(row['config'], {}))

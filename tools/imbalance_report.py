@@ -45,11 +45,20 @@ def parse_args(args=None):
         '--alpha', type=float, default=0.25, help='of a class of weight 1 (default: 0.25)'
     )
     parser.add_argument(
+        '--input-size',
+        type=int,
+        nargs=2,
+        metavar=('WIDTH', 'HEIGHT'),
+        help="for a pipeline of many (default: the training pipeline's Resize)",
+    )
+    parser.add_argument(
         '--out', type=Path, help='result folder (default: work_dirs/<config>/imbalance)'
     )
     args = parser.parse_args(args)
     if not 0 <= args.beta < 1 or not 0 < args.alpha < 1:
         parser.error('--beta must lie in [0, 1) and --alpha in (0, 1)')
+    if args.input_size and min(args.input_size) < 1:
+        parser.error('--input-size takes two positive numbers')
     args.cfg = read_config(args, parser, 'model', 'train_dataloader')
     if 'dataset' not in args.cfg.get('train_dataloader', {}):
         parser.error(f'config {args.config} has no train_dataloader.dataset')
@@ -72,7 +81,7 @@ def collect(args):
             f'there is a label {objects.labels.max()}, but only {len(names)} classes: {names}'
         )
     _, pipeline = next(leaf_datasets(cfg.train_dataloader.dataset))
-    scale, keep_ratio = resize_step(pipeline, None)
+    scale, keep_ratio = resize_step(pipeline, args.input_size and tuple(args.input_size))
     boxes = scaled_boxes(objects, scale, keep_ratio)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     counts = np.bincount(objects.labels, minlength=len(names))

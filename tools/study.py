@@ -88,9 +88,10 @@ def parse_args(args=None):
 
 def result_of(args, run):
     """Of a run: from its folder, or from a table that has a run of the same config; or None."""
-    if run.result or run.stale or run.hash not in args.known:
+    known = args.known.get(run.hash)
+    if run.result or run.stale or not known or run.is_of_other_weights(known):
         return run.result
-    return args.known[run.hash] | dict(row=run.row, seed=run.seed)
+    return known | dict(row=run.row, seed=run.seed)
 
 
 def report(args):
@@ -135,7 +136,7 @@ def run_all(args, runs):
         # Not by its name, which may begin with a dash.
         command += ['--worker', folder_name(run.row), str(run.seed)]
         if args.cfg_options:
-            command += ['--cfg-options', *args.raw_options]
+            command += ['--cfg-options', *args.raw_cfg_options]
         env[PIPE] = '1'
         run.folder.mkdir(parents=True, exist_ok=True)
         with open(run.folder / 'log.txt', 'a', encoding='utf-8') as log:
@@ -204,8 +205,7 @@ def end_with_parent():
 
 
 def main(args=None):
-    raw = list(sys.argv[1:] if args is None else args)
-    args = parse_args(raw)
+    args = parse_args(args)
     if args.worker:
         end_with_parent()
         row, seed = args.worker
@@ -213,11 +213,6 @@ def main(args=None):
         (run,) = (r for r in args.loaded.runs if (folder_name(r.row), str(r.seed)) == wanted)
         carry_out(run)
         return
-    args.raw_options = []
-    if args.cfg_options:
-        (first, *_) = (i for i, value in enumerate(raw) if value.startswith('--cfg-options'))
-        rest = [value.removeprefix('--cfg-options=') for value in raw[first:]]
-        args.raw_options = [value for value in rest if '=' in value and not value.startswith('--')]
     chosen = [
         run
         for run in args.loaded.runs
@@ -251,14 +246,18 @@ def main(args=None):
 def refuse_to_lose_curves(args):
     """The folders may be gone, and the table have curves of another metric than is asked for."""
     curves = args.tables / f'{args.loaded.name}_curves.csv'
-    if not args.curve or not curves.is_file() or curve_metric(curves) == args.curve:
+    if not curves.is_file():
         return
+    known = curve_metric(curves)
     gone = [run for run in args.loaded.runs if not run.result and result_of(args, run)]
-    if gone:
+    if not gone or known in (args.curve, 'none'):
+        return
+    if args.curve:
         sys.exit(
-            f'{curves} has the {curve_metric(curves)} of {len(gone)} runs whose folders are gone: '
+            f'{curves} has the {known} of {len(gone)} runs whose folders are gone: '
             f'--curve {args.curve} would lose it; give another folder for --tables'
         )
+    args.curve = known
 
 
 if __name__ == '__main__':

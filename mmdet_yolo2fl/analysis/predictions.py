@@ -61,10 +61,21 @@ def _plain(sample) -> dict:
     return meta | dict(pred_instances={key: value.cpu() for key, value in instances.items()})
 
 
-def fingerprint(config: Config, checkpoint: Path, split: str) -> str:
-    """Twelve letters that change with the checkpoint, the model or the data of a split."""
+def fingerprint(config: Config, checkpoint: Path, split: str, images: Sequence = ()) -> str:
+    """Twelve letters that change with the checkpoint, the model or the data of a split.
+
+    Args:
+        config (Config): Of the detector.
+        checkpoint (Path): Its weights.
+        split (str): 'val' or 'test'.
+        images (Sequence): Of the data set, in its order: pairs of ``img_id`` and file. Of files
+            that are here, their size and the time of their last change count.
+    """
     parts = [config.model.to_dict(), config[f'{split}_dataloader'].to_dict()]
     parts[1].pop('num_workers', None)
+    for image_id, path in images:
+        state = Path(path).stat() if Path(path).is_file() else None
+        parts.append([image_id, path, state and (state.st_size, state.st_mtime_ns)])
     digest = hashlib.sha256(checkpoint.read_bytes())
     digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:12]
@@ -161,7 +172,7 @@ def flatten(predictions: Sequence[dict], ids: Sequence, num_classes: int) -> Pre
         )
     tables = []
     for number, (entry, image_id) in enumerate(zip(predictions, ids)):
-        if entry.get('img_id', image_id) != image_id:
+        if entry.get('img_id') not in (None, image_id):  # of some data sets there is none
             raise ValueError(
                 f'the predictions are of other images: number {number} is of '
                 f'{entry["img_id"]!r}, in the data set it is {image_id!r}'

@@ -204,16 +204,15 @@ def _check_replaceable(out: Path, split: str, images: dict, copy_images: bool) -
     sources = {str(PurePosixPath(name)): source for name, (source, _) in images.items()}
     for file in _files(folder):
         source = sources.get(file.relative_to(folder).as_posix())
-        if file.is_symlink() or (source and filecmp.cmp(file, source, shallow=False)):
-            # The original itself, which the link would point to.
-            if source is None or copy_images or folder.resolve() not in source.resolve().parents:
-                continue
-        raise _foreign(file, out)
-    ours = {str(PurePosixPath(name).with_suffix('')) for name in sources}
-    ours |= {file.relative_to(folder).with_suffix('').as_posix() for file in _files(folder)}
+        ours = file.is_symlink() or (source and filecmp.cmp(file, source, shallow=False))
+        # The original itself, to which the link would point.
+        original = source and folder.resolve() in source.resolve().parents
+        if not ours or (original and not copy_images):
+            raise _foreign(file, out)
+    known = {Path(name).with_suffix('') for name in sources}
+    known |= {file.relative_to(folder).with_suffix('') for file in _files(folder)}
     for file in _files(labels):
-        name = file.relative_to(labels)
-        if file.suffix != '.txt' or name.with_suffix('').as_posix() not in ours:
+        if file.suffix != '.txt' or file.relative_to(labels).with_suffix('') not in known:
             raise _foreign(file, out)
 
 

@@ -106,6 +106,33 @@ def test_takes_the_annotation_file_of_the_metric(tmp_path):
         load_truths(dataset, [config])
 
 
+def test_a_file_whose_annotations_begin_at_0(tmp_path):
+    """pycocotools takes what matches the annotation 0 for unmatched."""
+    data_root, results = write_data(tmp_path / 'data'), []
+    for first in (1, 0):
+        content = json.loads((data_root / 'valid.json').read_text())
+        for number, entry in enumerate(content['annotations'], first):
+            entry['id'] = number
+        (data_root / f'{first}.json').write_text(json.dumps(content))
+        dataset = CocoDataset(
+            data_root=str(data_root),
+            ann_file=f'{first}.json',
+            data_prefix=dict(img=''),
+            test_mode=True,
+            metainfo=dict(classes=('red', 'blue')),
+        )
+        config = dict(type='CocoMetric', ann_file=str(data_root / f'{first}.json'))
+        truths = load_truths(dataset, [config])
+        box = truths.boxes[0]
+        label = int(truths.labels[0])
+        mine = [(label, 0.9, box), (label, 0.8, (0, 0, 9, 9))]
+        predictions = [found(*mine), *[found((0, 0.3, (0, 0, 5, 5))) for _ in truths.ids[1:]]]
+        result = evaluate(truths, flatten(predictions, truths.ids, 2))
+        results.append((result.matches.truth.tolist(), result.ap50.tolist()))
+    assert results[0] == results[1]
+    assert results[0][0][0] == 0 and set(results[0][0][1:]) == {-1}
+
+
 def test_thirds_where_all_boxes_are_of_one_size():
     sides = (10, 11, 14, 15, 19, 20)  # all small
     images = [[(0, (0, 0, side, side))] for side in sides]

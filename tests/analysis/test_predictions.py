@@ -96,6 +96,8 @@ def test_of_another_data_set():
         flatten([ENTRY], ['a', 'b'], 2)
     with pytest.raises(ValueError, match="number 0 is of 'x', in the data set it is 'a'"):
         flatten([ENTRY | dict(img_id='x')], ['a'], 2)
+    for unknown in (ENTRY, ENTRY | dict(img_id=None)):  # some data sets give none
+        assert len(flatten([unknown], ['a'], 2).images) == 2
     with pytest.raises(ValueError, match=r'label lies outside 0\.\.0'):
         flatten([ENTRY], ['a'], 1)
 
@@ -115,3 +117,16 @@ def test_fingerprint_tells_what_predictions_hang_on(tmp_path):
     checkpoint.write_bytes(b'other weights')
     others.append(print_of())
     assert len({first, *others}) == 5
+    config = Config(dict(model=dict(a=1), test_dataloader=dict(b=1)))
+    image = tmp_path / 'a.jpg'
+
+    def of_images(*images):
+        return fingerprint(config, checkpoint, 'test', images)
+
+    found = [of_images((1, str(image))), of_images((2, str(image)))]
+    found.append(of_images((1, str(image)), (2, 's3://elsewhere.jpg')))
+    for content in (b'one', b'other'):
+        image.write_bytes(content)
+        found.append(of_images((1, str(image))))
+        assert of_images((1, str(image))) == found[-1]
+    assert len(set(found)) == 5

@@ -61,5 +61,12 @@ def test_usage_errors(tool, refused, tmp_path, data_root):
     assert 'no such config' in refused(main, tmp_path / 'none.py')
     file = config(tmp_path, data_root)
     assert '--beta' in refused(main, file, '--beta', '1')
+    assert '--input-size' in refused(main, file, '--input-size', '0', '5')
+    # Of many scales it takes none for itself.
+    many = "type='RandomChoiceResize', scales=[(180, 120), (90, 60)]"
+    file.write_text(file.read_text().replace("type='Resize', scale=(180, 120)", many))
+    assert 'no Resize step with one scale: give --input-size' in refused(main, file)
+    main([str(file), '--input-size', '180', '120', '--out', str(tmp_path / 'out')])
+    assert json.loads((tmp_path / 'out/imbalance.json').read_text())['input_size'] == [180, 120]
     (data_root / 'train.json').unlink()
     assert 'train.json' in refused(main, file)

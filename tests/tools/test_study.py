@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,19 @@ def test_what_a_table_has_is_not_run_again(tool, study, tmp_path, capsys, monkey
     assert after == before
     with pytest.raises(SystemExit, match='coco/bbox_mAP_50 of 2 runs whose folders are gone'):
         main([study(), '--tables', str(tables), '--report', '--curve', 'coco/bbox_mAP'])
+    # One new run may have other metrics: the curves of those that are gone stay.
+    main([study(), '--tables', str(tables), '--report', '--out', str(tmp_path / 'new')])
+    run = load_study(study(), tmp_path / 'new').runs[0]
+    finish(run, AP50=0.5, AP=0.25)
+    result = json.loads((run.folder / 'result.json').read_text())
+    result['curve'] = [{'epoch': 1, 'coco/bbox_mAP': 0.1, 'coco/bbox_mAP_50': 0.9}]
+    (run.folder / 'result.json').write_text(json.dumps(result))
+    curves = tables / 'trial_curves.csv'
+    curves.write_text(before[1].replace('coco/bbox_mAP_50', 'coco/bbox_mAP'))
+    main([study(), '--tables', str(tables), '--report', '--out', str(tmp_path / 'new')])
+    assert curves.read_text().count('0.5000') == curves.read_text().count('0.1000') == 1
+    for name, text in zip(('trial.csv', 'trial_curves.csv'), before):
+        (tables / name).write_text(text)
     # Another config is another run.
     main([study(dict(images=12)), '--rows', 'focal', '--tables', str(tables)])
     printed = capsys.readouterr().out
@@ -257,6 +271,28 @@ def test_usage_errors(tool, refused, study, tmp_path):
     assert 'no such study' in refused(main, tmp_path / 'none.py')
     assert 'it has' in refused(main, study(), '--rows', 'x')
     assert '--jobs' in refused(main, study(), '--jobs', '0')
+
+
+def test_a_worker_gets_the_options_and_nothing_else(tool, study, monkeypatch, tmp_path):
+    main, commands = tool('study'), []
+
+    class Popen:
+        def __init__(self, command, **streams):
+            commands.append(command)
+
+        def wait(self):
+            return 1
+
+    monkeypatch.setattr('subprocess.Popen', Popen)
+    options = ['--cfg', 'a.b=1', 'c=x=2', '--rows', 'gamma=2']
+    file = Path(study())
+    file.write_text(
+        file.read_text().replace('    focal=', "    **{'gamma=2': _common},\n    focal=")
+    )
+    with pytest.raises(SystemExit, match='1 runs failed'):
+        main(['trial.py', *options])
+    (command,) = commands
+    assert command[command.index('--cfg-options') :] == ['--cfg-options', 'a.b=1', 'c=x=2']
 
 
 def test_plots_from_the_tables_alone(tool, refused, tmp_path, capsys):

@@ -145,6 +145,8 @@ def test_hopeless_trials_are_stopped(tmp_path):
         hook.after_val_epoch(Runner(), {'coco/bbox_mAP': 0.5})
     with pytest.raises(KeyError, match='--metric'):
         tuning.first_precision({'accuracy': 1.0})
+    for name in ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'pascal_voc/mAP', 'mAP'):
+        assert tuning.first_precision({'coco/maple_precision': 0.1, name: 0.2}) == name
 
 
 def test_a_validation_without_boxes_is_a_precision_of_0():
@@ -165,6 +167,10 @@ def test_finds_the_loss_of_any_detector():
         tuning.find_loss(cfg)
     with pytest.raises(ValueError, match='no focal loss'):
         tuning.find_loss(Config(dict(model=dict(type='X'))))
+    # Their gamma is no focusing.
+    for loss in ('BalancedL1Loss', 'GaussianFocalLoss', 'EQLV2Loss'):
+        with pytest.raises(ValueError, match='no focal loss'):
+            tuning.find_loss(Config(dict(model=dict(head=dict(loss=dict(type=loss))))))
 
 
 @pytest.mark.parametrize('file', sorted((CONFIGS / 'anywhere').glob('*.py')), ids=lambda f: f.stem)
