@@ -1,5 +1,6 @@
 """A detector with the weights of a checkpoint, and not one weight less."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -75,9 +76,20 @@ def check_state_fits(model: nn.Module, state: dict, name: str, whole: bool = Tru
     }
     weights = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
     other = [key for key in _needed_to_predict(list(weights)) if shapes.get(key) != weights[key]]
-    if other and (whole or len(other) == len(weights)):
+    if other and (whole or len(other) == len(weights)) and not _loads(model, state, whole):
         first = other[0]
         raise ValueError(
             f'{name} does not fit the config: it has {shapes.get(first, "nothing")} for '
             f'{first} {weights[first]} (and {len(other) - 1} more of {len(weights)})'
         )
+
+
+def _loads(model: nn.Module, state: dict, whole: bool) -> bool:
+    """Whether modules that rename old weights while they load, as those of FCOS do, find them."""
+    weights = _needed_to_predict([name for name, _ in model.named_parameters()])
+    try:
+        missing, _ = deepcopy(model).load_state_dict(state, strict=False)
+    except RuntimeError:  # of another shape
+        return False
+    lost = set(missing) & set(weights)
+    return not lost if whole else len(lost) < len(weights)

@@ -35,7 +35,8 @@ class Objects(NamedTuple):
 def annotations(dataset) -> Iterator[dict]:
     """The annotations of every image that an epoch shows, in MMDetection's format.
 
-    Repetitions and class-aware sampling count, as training sees them; images are not read.
+    ``RepeatDataset`` and ``ClassBalancedDataset`` count, as training sees them, a sampler does
+    not; images are not read.
 
     Args:
         dataset: MMDetection's, or a wrapper of MMEngine's or MMDetection's.

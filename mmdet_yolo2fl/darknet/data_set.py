@@ -158,7 +158,11 @@ def coco_to_darknet(
             raise ValueError(
                 f'{names_path}: another split has the classes {former}, {annotations} has {names}'
             )
-    _check_replaceable(out, split, images, copy_images)
+    for file in _foreign(out, split, images, copy_images):
+        raise ValueError(
+            f'{file}: no earlier call has left it there, and it would be lost: give another folder '
+            f'than {out}, or move it away'
+        )
     new_labels, new_images = (out / f'.{kind}_{split}.tmp' for kind in ('labels', 'images'))
     for folder in (new_labels, new_images):
         shutil.rmtree(folder, ignore_errors=True)
@@ -198,8 +202,8 @@ def coco_to_darknet(
     return report
 
 
-def _check_replaceable(out: Path, split: str, images: dict, copy_images: bool) -> None:
-    """Only links and exact copies of the images, and the labels beside them, may be replaced."""
+def _foreign(out: Path, split: str, images: dict, copy_images: bool) -> Iterator[Path]:
+    """Files in the way that are neither links nor exact copies of the images, nor labels of them."""
     folder, labels = out / 'images' / split, out / 'labels' / split
     sources = {str(PurePosixPath(name)): source for name, (source, _) in images.items()}
     for file in _files(folder):
@@ -208,23 +212,16 @@ def _check_replaceable(out: Path, split: str, images: dict, copy_images: bool) -
         # The original itself, to which the link would point.
         original = source and folder.resolve() in source.resolve().parents
         if not ours or (original and not copy_images):
-            raise _foreign(file, out)
+            yield file
     known = {Path(name).with_suffix('') for name in sources}
     known |= {file.relative_to(folder).with_suffix('') for file in _files(folder)}
     for file in _files(labels):
         if file.suffix != '.txt' or file.relative_to(labels).with_suffix('') not in known:
-            raise _foreign(file, out)
+            yield file
 
 
 def _files(folder: Path) -> list[Path]:
     return [file for file in folder.rglob('*') if file.is_symlink() or not file.is_dir()]
-
-
-def _foreign(file: Path, out: Path) -> ValueError:
-    return ValueError(
-        f'{file}: no earlier call has left it there, and it would be lost: give another folder '
-        f'than {out}, or move it away'
-    )
 
 
 def _read_options(path: Path) -> dict[str, str]:

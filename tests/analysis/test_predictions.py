@@ -43,8 +43,9 @@ def test_hostile_is_refused_and_not_run(tmp_path):
     assert not mark.exists()
 
 
-def test_hostile_storage_is_refused_and_not_run(tmp_path):
+def test_hostile_storage_is_refused_and_not_run(tmp_path, monkeypatch):
     """What a tensor is read from is a pickle once more."""
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)  # a tool has set it
     mark, path = tmp_path / 'mark', tmp_path / 'found.pkl'
 
     class Storage:

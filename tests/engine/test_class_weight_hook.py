@@ -4,9 +4,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets.samplers import ClassAwareSampler
 from mmdet.models.losses import CrossEntropyLoss
 from mmdet.registry import MODELS
 from mmengine.hub import get_config
+from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -44,6 +46,25 @@ def test_weights_reach_the_loss(method):
     torch.testing.assert_close(loss(pred, target), by_hand(pred, target))
     # A second training in the same process counts again.
     ClassWeightHook(method=method).before_train(run_of(loss))
+
+
+def test_an_average_of_the_weights_made_before():
+    """MMEngine pairs the buffers of a model and of its copy by their positions."""
+    run = run_of(BalancedFocalLoss())
+    run.model.late = nn.BatchNorm2d(4)  # its buffers come after those of the loss
+    average = ExponentialMovingAverage(run.model)
+    ClassWeightHook().before_train(run)
+    run.model.late.running_mean.fill_(3.0)
+    average.update_parameters(run.model)
+    assert average.module.late.running_mean.tolist() == [3.0] * 4
+    assert average.module.bbox_head.loss_cls.class_weight is None
+
+
+def test_class_aware_sampling_besides_is_named(caplog):
+    run = run_of(BalancedFocalLoss())
+    run.train_dataloader.sampler = object.__new__(ClassAwareSampler)
+    ClassWeightHook().before_train(run)
+    assert 'take one of the two' in caplog.text
 
 
 def test_softmax_with_a_background():

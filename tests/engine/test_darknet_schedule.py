@@ -151,6 +151,29 @@ def test_an_update_of_several_optimizers_is_refused():
         hook.before_train(Several())
 
 
+@pytest.mark.parametrize('count', [1, 4])
+def test_schedules_converted_from_epochs_are_refused(count):
+    """MMEngine converts them to mini-batches."""
+    hook = HOOKS.build(dict(type='AccumulatedParamSchedulerHook'))
+    weight = torch.nn.Parameter(torch.zeros(1))
+
+    class Run:
+        optim_wrapper = OptimWrapper(torch.optim.SGD([weight], lr=0.1), accumulative_counts=count)
+        cfg = Config(dict(param_scheduler=[dict(type='LinearLR', by_epoch=False)]))
+
+    hook.before_train(Run)
+    for scheduler in (
+        dict(type='CosineAnnealingLR', convert_to_iter_based=True),
+        [dict(type='CosineAnnealingLR', convert_to_iter_based=True)],
+    ):
+        Run.cfg.param_scheduler = scheduler
+        if count == 1:
+            hook.before_train(Run)
+            continue
+        with pytest.raises(ValueError, match='CosineAnnealingLR.* has convert_to_iter_based'):
+            hook.before_train(Run)
+
+
 def resized(module, iteration, max_iters, size=(64, 64)):
     """A mini-batch of one image of ``size`` with one box over all of it."""
     hub = MessageHub.get_current_instance()

@@ -1,5 +1,9 @@
 """The sum in blocks equals the plain formula, element by element, under autograd."""
 
+import sys
+import warnings
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -55,6 +59,34 @@ def both(loss, logits, target, weight=None, avg_factor=None):
 def small_blocks(monkeypatch):
     """Several blocks, and a last one that is not full."""
     monkeypatch.setattr(focal_sum, 'BLOCK', 8 * C)
+
+
+@pytest.mark.parametrize('problem', ['no Triton', 'old GPU', 'no compiler', None])
+def test_where_triton_does_not_work_the_plain_formula_serves(monkeypatch, problem):
+    """A GPU is made believe: this is about who is asked."""
+    launched = []
+
+    def launch(*args):
+        if problem == 'no compiler':
+            raise RuntimeError('Failed to find C compiler')
+        launched.append(args)
+
+    capability = (6, 1) if problem == 'old GPU' else (9, 0)
+    monkeypatch.setattr(focal_sum, 'find_spec', lambda _: None if problem == 'no Triton' else 1)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    triton = SimpleNamespace(triton_focal_sum=launch)
+    monkeypatch.setitem(sys.modules, 'mmdet_yolo2fl.models.losses.focal_triton', triton)
+    device = torch.device('cpu')
+    focal_sum.triton_works.cache_clear()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        works = [focal_sum.triton_works(device) for _ in range(2)]
+    focal_sum.triton_works.cache_clear()
+    assert works == [problem is None] * 2
+    assert len(launched) == (problem is None)
+    expected = {'old GPU': 'capability 7.0', 'no compiler': 'C compiler'}.get(problem)
+    assert len(said) == (expected is not None)
+    assert all(expected in str(warning.message) for warning in said)
 
 
 ARGUMENTS = [

@@ -351,9 +351,33 @@ def test_anchors_of_another_stride_than_the_map_are_refused():
 
 
 def test_anchors_of_which_none_fits_the_map_are_refused():
-    generator = dict(type='YOLOV2AnchorGenerator', anchors=[(10, 13), (16, 30), (33, 23)])
-    with pytest.raises(ValueError, match='larger than the whole map of 3x5 cells.*not pixels'):
+    generator = dict(type='YOLOV2AnchorGenerator', anchors=[(11, 13), (16, 30), (33, 23)])
+    with pytest.raises(ValueError, match='as large as the map of 3x5 cells, or more.*not pixels'):
         build(anchor_generator=generator).loss_by_feat(random_map(), TRUTHS, metas())
+    # Of objects that fill the image, at the least of several sizes.
+    generator['anchors'] = [(7, 4), (6, 5), (8, 6)]
+    build(anchor_generator=generator).loss_by_feat(random_map(), TRUTHS, metas())
+
+
+def test_anchors_of_large_inputs_with_small_cells():
+    large = dict(type='YOLOV2AnchorGenerator', anchors=[(97.5, 50.18)])
+    build(anchor_generator=large | dict(stride=16))
+    with pytest.raises(ValueError, match='more than 2048 pixels. Anchors are in cells'):
+        build(anchor_generator=large)
+
+
+@pytest.mark.parametrize('loss', ['L1Loss', 'SmoothL1Loss', 'BoundedIoULoss', 'CIoULoss'])
+def test_box_losses_of_coordinates_and_of_overlaps(loss):
+    head = build(loss_xy=None, loss_wh=None, loss_bbox=dict(type=loss, loss_weight=2.0))
+    pred = random_map().requires_grad_()
+    losses = head.loss_by_feat(pred, TRUTHS, metas())
+    losses['loss_bbox'].backward()
+    assert losses['loss_bbox'] > 0 and pred.grad.isfinite().all()
+    matched = sum(map(len, TRUTHS))
+    channels = (
+        pred.grad.reshape(len(pred), -1, 5 + C, *pred.shape[-2:])[:, :, :4].abs().amax((1, 2))
+    )
+    assert 0 < (channels > 0).sum() <= matched
 
 
 def test_an_ignored_region_centred_outside_the_image_still_counts():

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ...imbalance import METHODS, class_counts, class_weights
+from ...models.losses import BalancedFocalLoss
 
 
 @HOOKS.register_module()
@@ -18,9 +19,10 @@ class ClassWeightHook(Hook):
     """Set the ``class_weight`` of classification losses from the training set, before training.
 
     ``custom_hooks = [dict(type='ClassWeightHook')]`` is all. The boxes of each class are counted
-    in the annotations, as an epoch shows them (repetitions and class-aware sampling included),
-    and the mean of the weights is 1. It is the positive term of a sigmoid loss that they
-    multiply. A resumed run counts again, and finds the same.
+    in the annotations, as an epoch shows them: ``RepeatDataset`` and ``ClassBalancedDataset``
+    count, a sampler such as ``ClassAwareSampler``, which balances already, does not. The mean of
+    the weights is 1. It is the positive term of a sigmoid loss that they multiply. A resumed run
+    counts again, and finds the same.
 
     Args:
         method (str): 'effective_number' (arXiv:1901.05555) or 'inverse_frequency'. Defaults to
@@ -75,6 +77,12 @@ class ClassWeightHook(Hook):
                 f'ClassWeightHook: {wrong or "no loss_cls"} takes a class_weight, as '
                 f'BalancedFocalLoss does, for {len(classes)} classes; the model has {losses}'
             )
+        sampler = type(getattr(runner.train_dataloader, 'sampler', None)).__name__
+        if sampler == 'ClassAwareSampler':
+            runner.logger.warning(
+                'ClassWeightHook: ClassAwareSampler shows rare classes as often as others already, '
+                'and the weights of the classes favour them once more: take one of the two'
+            )
         counts = class_counts(runner.train_dataloader.dataset, len(classes))
         weights = class_weights(counts, self.method, self.beta)
         for name in names:
@@ -101,7 +109,10 @@ class ClassWeightHook(Hook):
         loss._class_weight_hook = True
         # One more for the background of a softmax.
         values = torch.as_tensor([*weights, *[1.0] * further], dtype=torch.float32)
-        if 'class_weight' in loss._buffers:
+        if isinstance(loss, BalancedFocalLoss):
+            # No buffer any more: EMAHook has copied the model before, without this one, and
+            # MMEngine pairs the buffers of both by their positions.
+            loss._buffers.pop('class_weight', None)
             loss.class_weight = values.to(next(head.parameters()).device)
         else:
             loss.class_weight = values.tolist()

@@ -412,12 +412,14 @@ class YOLOV2Head(BaseDenseHead):
         return pred, self._prior_cache[key], (height, width)
 
     def _check_anchors(self, height: int, width: int) -> None:
-        """Refuse anchors that were given in pixels, of which none fits the map."""
+        """Refuse anchors that were given in pixels, of which none is near the map's size."""
         pixels = self.prior_generator.base_sizes[0]
-        if all(w > width * self.stride and h > height * self.stride for w, h in pixels):
+        # Of frame-filling objects all anchors may be larger, in multi-scale training.
+        if all(w > 2 * width * self.stride and h > 2 * height * self.stride for w, h in pixels):
             raise ValueError(
-                f'YOLOV2Head: every anchor is larger than the whole map of {height}x{width} cells. '
-                f'Anchors are in cells, not pixels: divide them by the stride {self.stride}'
+                f'YOLOV2Head: every anchor is twice as large as the map of {height}x{width} cells, '
+                'or more. Anchors are in cells, not pixels: divide them by the stride '
+                f'{self.stride}'
             )
 
     def _decode(self, pred: Tensor, priors: Tensor) -> Tensor:
@@ -505,7 +507,8 @@ class YOLOV2Head(BaseDenseHead):
             losses['loss_bbox'] = self.loss_bbox(
                 _gather(decoded, assigned.slot).flatten(0, 1),
                 truth.flatten(0, 1),
-                weight.flatten(),
+                # As MMDetection's heads give it, of each coordinate.
+                weight.flatten()[:, None].expand(-1, 4),
                 avg_factor=avg_factor,
             )
         return losses

@@ -8,7 +8,7 @@ from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .focal_sum import HAS_TRITON, FocalTerms, focal_sum
+from .focal_sum import FocalTerms, focal_sum, triton_works
 
 ACTIVATIONS = ('sigmoid', 'softmax', 'none')
 ALPHA_MODES = ('balanced', 'uniform')
@@ -275,11 +275,11 @@ class BalancedFocalLoss(nn.Module):
         """Whether :func:`focal_sum` serves: no second derivative, none by the weights."""
         return (
             self.activation == 'sigmoid'
-            and (pred.device.type == 'cpu' or (pred.is_cuda and HAS_TRITON))
+            and not _is_compiling()  # torch.compile fuses the plain formula itself
             and pred.dtype in (torch.float32, torch.float16, torch.bfloat16)
             and pred.numel() > 0
             and not (weight is not None and weight.requires_grad)
-            and not torch.compiler.is_compiling()  # which fuses the plain formula itself
+            and (pred.device.type == 'cpu' or (pred.is_cuda and triton_works(pred.device)))
         )
 
     def _rows(self, pred: Tensor, target: Tensor | tuple, weight: Tensor | None) -> tuple:
@@ -302,6 +302,10 @@ class BalancedFocalLoss(nn.Module):
             f'gamma={self.gamma}, alpha={alpha}, alpha_mode={self.alpha_mode}, '
             f'activation={self.activation}, loss_weight={self.loss_weight}'
         )
+
+
+# PyTorch below 2.3 cannot tell.
+_is_compiling = getattr(getattr(torch, 'compiler', None), 'is_compiling', lambda: False)
 
 
 def dense_target(

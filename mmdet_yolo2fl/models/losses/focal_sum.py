@@ -1,5 +1,7 @@
 """The sum of focal loss over many elements, with next to no memory beside the logits."""
 
+import warnings
+from functools import cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -9,10 +11,6 @@ from torch.nn.functional import softplus
 
 # Elements of a block: large enough for two cores to share, small enough for their caches.
 BLOCK = 1 << 17
-
-
-# PyTorch for NVIDIA and AMD brings it along.
-HAS_TRITON = find_spec('triton') is not None
 
 
 class FocalTerms(NamedTuple):
@@ -153,6 +151,39 @@ class _FocalSum(torch.autograd.Function):
         return grad, None, None, None, None
 
 
+@cache
+def triton_works(device: torch.device) -> bool:
+    """Whether Triton is there and can compile for a GPU; if not, a warning says why, once.
+
+    PyTorch for NVIDIA and AMD brings it along, but it needs a C compiler, and from NVIDIA a GPU of
+    capability 7.0, with which PyTorch's own kernels do not.
+    """
+    if find_spec('triton') is None:
+        return False
+    problem = _try_triton(device)
+    if problem:
+        warnings.warn(
+            f'Triton does not work on {device} ({problem}): focal loss takes the plain formula '
+            'there, with more memory',
+            stacklevel=2,
+        )
+    return not problem
+
+
+def _try_triton(device: torch.device) -> str:
+    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (7, 0):
+        return 'the GPU is older than capability 7.0'
+    try:
+        from .focal_triton import triton_focal_sum
+
+        with torch.no_grad():
+            logit = torch.zeros(1, 1, device=device)
+            triton_focal_sum(logit, logit, FocalTerms(2.0, None, None))
+    except Exception as error:  # whatever a compiler that is missing or too old may raise
+        return f'{type(error).__name__}: {error}'
+    return ''
+
+
 def focal_sum(
     logits: Tensor,
     target: Tensor,
@@ -245,10 +276,17 @@ def class_gradients(
         else:
             negative += slope.sum(0)
     if not dense:
-        rows, classes, at_truth, label = _truths(logits, target, score)
-        own, at_weight = terms.at(classes), _weight_at(weight, rows, classes)
-        as_negative = value_and_slope(at_truth, torch.zeros_like(label), own)[1].abs() * at_weight
-        slope = value_and_slope(at_truth, label, own)[1].abs() * at_weight
+        # Of the background too, and then left out: looking for objects would wait for a GPU.
+        known, classes = target < logits.shape[1], target.clamp(max=logits.shape[1] - 1)
+        at_truth = logits.gather(1, classes[:, None])[:, 0].float()
+        label = torch.ones_like(at_truth) if score is None else score.to(at_truth.dtype)
+        own = terms.at(classes)
+        slopes = [value_and_slope(at_truth, y, own)[1].abs() for y in (label, 0 * label)]
+        if weight is not None:
+            column = classes if weight.shape[1] > 1 else torch.zeros_like(classes)
+            at_weight = weight.gather(1, column[:, None])[:, 0]
+            slopes = [slope * at_weight for slope in slopes]
+        slope, as_negative = (torch.where(known, slope, 0.0) for slope in slopes)
         positive.index_add_(0, classes, slope * label)
         negative.index_add_(0, classes, slope * (1 - label) - as_negative)
         negative.clamp_(min=0)  # what rounding may leave

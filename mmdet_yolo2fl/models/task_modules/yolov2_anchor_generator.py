@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from mmdet.models.task_modules.prior_generators import YOLOAnchorGenerator
 from mmdet.registry import TASK_UTILS
 
-# The largest public anchor is 16.6 cells wide. An anchor beyond this is one given in pixels.
-MAX_CELLS = 64
+# The largest public anchor is 16.6 cells of 32 pixels wide. An anchor beyond this, in pixels, was
+# given in pixels instead of cells.
+LARGEST = 2048
 
 
 @TASK_UTILS.register_module()
@@ -44,10 +45,10 @@ class YOLOV2AnchorGenerator(YOLOAnchorGenerator):
                     'YOLOV2AnchorGenerator: an anchor is a (width, height) of positive numbers, '
                     f'got {anchor}'
                 )
-            if max(anchor) > MAX_CELLS:
+            if max(anchor) * max(stride) > LARGEST:
                 raise ValueError(
-                    f'YOLOV2AnchorGenerator: anchor {tuple(anchor)} spans more than {MAX_CELLS} '
-                    'grid cells. Anchors are in cells, not pixels: divide them by the stride '
+                    f'YOLOV2AnchorGenerator: anchor {tuple(anchor)} spans more than {LARGEST} '
+                    'pixels. Anchors are in cells, not pixels: divide them by the stride '
                     f'{stride}'
                 )
         self.anchors = tuple(tuple(float(side) for side in anchor) for anchor in anchors)
