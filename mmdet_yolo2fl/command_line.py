@@ -12,6 +12,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from .datasets.annotation_check import check_annotations
+from .evaluators import reads_coco_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +151,8 @@ def check_data(
     for split in splits:
         dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
         try:
-            skipped = check_annotations(dataset, images) if dataset else {}
+            options = dict(images=images, by_coco=reads_coco_file(cfg, split))
+            skipped = check_annotations(dataset, **options) if dataset else {}
         except (OSError, ValueError) as error:
             parser.error(str(error))
         for what, count in sorted(skipped.items()):

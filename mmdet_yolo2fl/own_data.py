@@ -5,8 +5,9 @@ from pathlib import Path
 from string import Template
 
 from .anchor_clusters import average_iou, cluster_anchors, load_box_sizes
-from .annotation_files import read_coco, read_xml
+from .annotation_files import read_coco, read_names, read_xml
 from .datasets.annotation_check import check_annotations
+from .models.task_modules import YOLOV2AnchorGenerator
 
 # Name of the model's config; pixels of a cell; what differs from it in the model, and in the head.
 NETWORKS = dict(
@@ -108,7 +109,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         metainfo=metainfo,
-        filter_cfg=dict(filter_empty_gt=True, min_size=0),
+        filter_cfg=$filter,
         pipeline=train_pipeline,
 $train
     ),
@@ -193,9 +194,10 @@ def voc_datasets(root: Path, train: str, val: str) -> tuple[dict, dict, dict, Co
         )
 
     counts: Counter = Counter()
-    for number in (root / f'ImageSets/Main/{train}.txt').read_text(encoding='utf-8').split():
-        root_element = read_xml(root / f'Annotations/{number}.xml')
-        counts.update(name.text for name in root_element.iterfind('object/name'))
+    for image in read_names(root / f'ImageSets/Main/{train}.txt'):
+        root_element = read_xml(root / f'Annotations/{image}.xml')
+        # (What has no name the look through the annotations finds, below.)
+        counts.update(name.text for name in root_element.iterfind('object/name') if name.text)
     evaluator = dict(type='VOCMetric', metric='mAP', iou_thrs=[0.5], eval_mode='area')
     return dataset(train), dataset(val), evaluator, Counter(dict(sorted(counts.items())))
 
@@ -207,6 +209,7 @@ def make_config(
     size: tuple[int, int] = (416, 416),
     num_anchors: int = 5,
     preset: str = 'modern',
+    keep_empty: bool = False,
 ) -> tuple[str, Counter, float]:
     """The text of a config, after a look through the annotations.
 
@@ -217,6 +220,8 @@ def make_config(
         size (tuple[int, int]): Width and height of the input, multiples of 32.
         num_anchors (int): Defaults to 5.
         preset (str): One of ``PRESETS``. Defaults to 'modern'.
+        keep_empty (bool): Train on images without objects, too. Defaults to False, as
+            MMDetection's configs.
 
     Returns:
         tuple[str, Counter, float]: The config; what of the annotations will be left out, by
@@ -224,20 +229,28 @@ def make_config(
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the annotations are damaged, or have too few boxes.
+        ValueError: If the annotations are damaged, or have too few boxes, or if an image lies
+            across its annotation.
     """
     train, val, evaluator, counts = datasets
     if not counts:
         raise ValueError(f'{train["ann_file"]}: has no box')
     meta = dict(metainfo=dict(classes=tuple(counts)))
     skipped: Counter = Counter()
-    for name, dataset in dict(training=train, validation=val).items():
-        for reason, number in check_annotations({**dataset, **meta}).items():
+    wanted = dict(filter_empty_gt=not keep_empty, min_size=0)
+    for name, dataset in dict(
+        training=dict(train, filter_cfg=wanted), validation=dict(val, test_mode=True)
+    ).items():
+        by_coco = evaluator['type'] == 'CocoMetric' and name == 'validation'
+        found = check_annotations({**dataset, **meta}, sizes=True, by_coco=by_coco)
+        for reason, number in found.items():
             skipped[f'{name}: {reason}'] += number
     resize = [dict(type='Resize', scale=size, keep_ratio=False)]
     model, stride, body, head = NETWORKS[network]
     sizes = load_box_sizes({**train, **meta, 'pipeline': resize}).sizes / stride
     anchors = cluster_anchors(sizes, num_anchors).round(2)
+    pairs = [tuple(anchor) for anchor in anchors.tolist()]
+    YOLOV2AnchorGenerator(pairs, stride)  # refuses what training would refuse
     preset_head, preset_rest = PRESETS[preset]
     text = CONFIG.substitute(
         names=', '.join(counts),
@@ -254,7 +267,8 @@ def make_config(
         num_boxes=len(sizes),
         stride=stride,
         iou=f'{average_iou(sizes, anchors):.2f}',
-        anchors=[tuple(anchor) for anchor in anchors.tolist()],
+        anchors=pairs,
+        filter=_call(wanted),
         train=_lines(train),
         val=_lines(val),
         evaluator=_call(evaluator),

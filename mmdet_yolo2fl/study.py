@@ -31,7 +31,6 @@ import json
 import math
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +53,7 @@ from .checkpoints import (
 from .datasets.annotation_check import check_annotations
 from .detector import check_fit
 from .engine import work_dir_lock
+from .evaluators import evaluators, reads_coco_file
 from .measure import machine
 from .scalars import logged_scalars
 from .study_tables import HEADLINES, write_text
@@ -128,7 +128,7 @@ class Run:
         config = self.config.to_dict()
         # The folder may move.
         config.pop('work_dir')
-        for one in _evaluators(config):
+        for one in evaluators(config, 'val', 'test'):
             one.pop('outfile_prefix', None)
         about = [config, self.budget, *([self.checkpoint] if self.checkpoint else [])]
         text = json.dumps(about, sort_keys=True, default=str)
@@ -243,15 +243,10 @@ def _run_config(config, overrides, options, seed, folder) -> Config:
     config.randomness = dict(seed=seed)
     config.resume = True
     # By which AP50 of each class is found; CocoMetric takes the truths from the samples.
-    for evaluator in _evaluators(config):
+    for evaluator in evaluators(config, 'val', 'test'):
         if evaluator['type'] == 'CocoMetric' and not evaluator.get('ann_file'):
             evaluator['outfile_prefix'] = str(folder / DETECTIONS)
     return config
-
-
-def _evaluators(config: Config | dict, splits: Sequence[str] = ('val', 'test')) -> list[dict]:
-    """The metrics of a config, whichever way they are written."""
-    return [one for split in splits for one in _as_list(config.get(f'{split}_evaluator'))]
 
 
 def _as_list(value) -> list:
@@ -292,10 +287,8 @@ def carry_out(run: Run) -> dict:
             for name, logged in zip(HEADLINES[0], names):
                 if name not in result['metrics'] and logged in result['metrics']:
                     result['metrics'][name] = result['metrics'][logged]
-        kinds = {
-            one['type'] for one in _evaluators(run.config, ['test' if run.checkpoint else 'val'])
-        }
-        if not result['metrics'] and 'CocoMetric' in kinds:
+        by = evaluators(run.config, 'test' if run.checkpoint else 'val')
+        if not result['metrics'] and any(one['type'] == 'CocoMetric' for one in by):
             # It says nothing where a detector has found nothing.
             result['metrics'] = dict.fromkeys(HEADLINES[0], 0.0)
         result |= dict(
@@ -331,7 +324,8 @@ def _evaluate(run: Run) -> dict:
     config = copy.deepcopy(run.config)
     config.resume = False
     config.load_from = str(verify_checkpoint(run.checkpoint_file))
-    check_annotations(config.test_dataloader.dataset)
+    by_coco = reads_coco_file(config, 'test')
+    check_annotations(config.test_dataloader.dataset, by_coco=by_coco)
     runner = Runner.from_cfg(config)
     check_fit(runner.model, config.load_from)
     start = time.monotonic()
@@ -351,8 +345,9 @@ def _train(run: Run) -> dict:
     by_epoch = 'max_epochs' in run.config.train_cfg
     config = within_budget(copy.deepcopy(run.config), run.budget, run.folder)
     verify_initial_checkpoints(config.model)
-    for loader in (config.train_dataloader, config.val_dataloader):
-        check_annotations(loader.dataset)
+    for split in ('train', 'val'):
+        by_coco = reads_coco_file(config, split)
+        check_annotations(config[f'{split}_dataloader'].dataset, by_coco=by_coco)
     latest = latest_whole_checkpoint(run.folder)
     # Without a checkpoint of its own it starts from the config's `load_from`, if there is one.
     config.resume = latest is not None

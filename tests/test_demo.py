@@ -83,6 +83,23 @@ def test_the_curves_are_the_losses_and_not_what_they_looked_at(run):
     assert evaluation.get_lines()[0].get_xdata().tolist() == [1, 2]
 
 
+def test_pictures_of_several_sizes_make_a_page():
+    page = runpy.run_path(str(ROOT / 'tools/demo.py'))['page']
+    sizes = [(40, 60), (60, 40), (80, 120), (33, 47)]
+    whole = page([np.full((*size, 3), 9, np.uint8) for size in sizes])
+    assert whole.shape == (80, 120, 3)
+    assert (whole[:40, :60] == 9).all() and (whole[40:, :60] == 9).all()
+    assert (whole[:40, 60:87] == 9).all() and (whole[:40, 87:] == 255).all()
+
+
+def test_a_config_of_another_metric_is_refused_before_training(tmp_path):
+    file = tmp_path / 'voc.py'
+    file.write_text(CONFIG + "val_evaluator = dict(_delete_=True, type='VOCMetric')\n")
+    with pytest.raises(SystemExit, match='voc.py: is not evaluated by a CocoMetric'):
+        tool('demo')(['--config', str(file), '--out', str(tmp_path / 'out')])
+    assert not (tmp_path / 'out').exists()
+
+
 def test_ap_by_class_of_known_detections(tmp_path):
     truths = [(1, 1, [10, 10, 40, 20]), (1, 2, [60, 10, 20, 30]), (2, 1, [5, 5, 30, 30])]
     annotations = [

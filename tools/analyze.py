@@ -47,6 +47,7 @@ from mmdet_yolo2fl.analysis.truths import load_truths
 from mmdet_yolo2fl.analysis.worst_images import image_table, worst_images
 from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
 from mmdet_yolo2fl.detector import load_detector
+from mmdet_yolo2fl.evaluators import evaluators
 
 
 def make_parser():
@@ -140,12 +141,6 @@ def find_predictions(cfg, args, loader, images):
     return found, kept
 
 
-def metrics(cfg, split):
-    """The configs of the metrics of a split."""
-    evaluator = cfg.get(f'{split}_evaluator') or []
-    return evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
-
-
 def metric_option(evaluator, kind, key, default):
     """An option of the metric of a kind, if there is one and it says so."""
     found = next((metric for metric in evaluator if metric.get('type') == kind), {})
@@ -171,7 +166,7 @@ def describe(args, cfg, dataset, source):
 def analyze(args, cfg):
     """Everything; the report's path and the summary."""
     loader = build_loader(cfg, args)
-    dataset, evaluator = loader.dataset, metrics(cfg, args.split)
+    dataset, evaluator = loader.dataset, evaluators(cfg, args.split)
     truths = load_truths(dataset, evaluator)
     images = list(zip(truths.ids, truths.paths))
     predictions, source = find_predictions(cfg, args, loader, images)

@@ -29,6 +29,7 @@ import mmdet_yolo2fl
 from mmdet_yolo2fl.average_precision import ap_by_class
 from mmdet_yolo2fl.checkpoints import latest_whole_checkpoint, load_only_weights
 from mmdet_yolo2fl.engine import work_dir_lock
+from mmdet_yolo2fl.evaluators import evaluators
 from mmdet_yolo2fl.scalars import logged_scalars
 
 matplotlib.use('Agg')
@@ -66,7 +67,15 @@ def load_config(args):
     cfg.work_dir = str(args.out)
     cfg.randomness = dict(seed=args.seed)
     cfg.resume = True  # from the work directory, if a checkpoint is there
-    cfg.test_evaluator = dict(cfg.val_evaluator, outfile_prefix=str(args.out / DETECTIONS))
+    found = evaluators(cfg, 'val')
+    if [one.get('type') for one in found] != ['CocoMetric']:
+        sys.exit(
+            f'{args.config}: is not evaluated by a CocoMetric, of which the demo makes its table: '
+            f'use tools/train.py {args.config}, then tools/analyze.py'
+        )
+    # By the truths of the samples, which are written beside the detections.
+    options = {key: value for key, value in found[0].items() if key != 'ann_file'}
+    cfg.test_evaluator = dict(options, outfile_prefix=str(args.out / DETECTIONS))
     return cfg
 
 
@@ -109,8 +118,18 @@ def draw_predictions(runner, out):
         file = folder / Path(truth.img_path).with_suffix('.png').name
         visualizer.add_datasample(file.stem, image, result, pred_score_thr=0.4, out_file=str(file))
         pictures.append(cv2.imread(str(file)))
-    rows = [np.hstack(pictures[i : i + 2]) for i in range(0, len(pictures), 2)]
-    cv2.imwrite(str(out / 'predictions.jpg'), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    cv2.imwrite(str(out / 'predictions.jpg'), page(pictures), [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def page(pictures):
+    """Two in a row, all as large as the first; photographs may differ."""
+    height, width = pictures[0].shape[:2]
+    scales = [min(height / one.shape[0], width / one.shape[1]) for one in pictures]
+    equal = [
+        mmcv.impad(mmcv.imrescale(one, scale), shape=(height, width), pad_val=(255, 255, 255))
+        for one, scale in zip(pictures, scales)
+    ]
+    return np.vstack([np.hstack(equal[i : i + 2]) for i in range(0, len(equal), 2)])
 
 
 def draw_curves(out):

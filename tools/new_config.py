@@ -28,6 +28,7 @@ from pathlib import Path
 
 from mmengine.registry import init_default_scope
 
+from mmdet_yolo2fl.datasets.annotation_check import NO_OBJECTS
 from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
 
 BASES = Path(__file__).resolve().parents[1] / 'configs/_base_'
@@ -62,6 +63,9 @@ def make_parser():
         help='of the input, multiples of 32 (default: 416 416)',
     )
     parser.add_argument('--num-anchors', type=int, default=5, help='default: 5')
+    parser.add_argument(
+        '--keep-empty', action='store_true', help='train on images without objects, too'
+    )
     parser.add_argument('--force', action='store_true', help='write over a config that is there')
     return parser
 
@@ -104,6 +108,7 @@ def main(args=None):
             tuple(args.size),
             args.num_anchors,
             args.preset,
+            args.keep_empty,
         )
         AtomicLocalBackend().put_text(text, args.out)
     except (OSError, ValueError) as error:
@@ -113,6 +118,8 @@ def main(args=None):
         print(f'{number:8d} {name}')
     for reason, number in skipped.items():
         print(f'Will be left out, {reason}: {number}')
+    if f'training: {NO_OBJECTS}' in skipped:
+        print('  (With --keep-empty they are trained on, too: on what is no object.)')
     stride16 = f'{args.network}_stride16'
     if small > 0.05 and stride16 in NETWORKS:
         print(f'{small:.0%} of the boxes are smaller than a cell: try --network {stride16}')

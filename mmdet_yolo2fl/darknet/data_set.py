@@ -17,22 +17,16 @@ from pathlib import Path, PurePosixPath
 
 from mmengine.logging import print_log
 from mmengine.utils import track_iter_progress
-from PIL import Image, UnidentifiedImageError
 
-from ..annotation_files import read_coco
+from ..annotation_files import UNREADABLE, image_size, read_coco
 from .files import read_text, write_all
 
 SPLITS = ('train', 'valid')
 IMAGE_FOLDERS = ('images', 'JPEGImages')
 # What Darknet replaces in the path of an image, anywhere in it (data.c, fill_truth_detection).
 REPLACED = (*IMAGE_FOLDERS, 'raw')
-ORIENTATION = 0x0112  # the EXIF tag
 # Rounding of relative coordinates to six digits, as labelling tools write them.
 TOLERANCE = 1e-5
-# What Pillow says of files that are no images, or would be too large in memory.
-UNREADABLE = (
-    UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError,
-)  # fmt: skip
 # No coordinate in pixels is larger; also false of NaN.
 LARGEST = 1e9
 
@@ -203,7 +197,7 @@ def coco_to_darknet(
 
 
 def _foreign(out: Path, split: str, images: dict, copy_images: bool) -> Iterator[Path]:
-    """Files in the way that are neither links nor exact copies of the images, nor labels of them."""
+    """Files in the way that are no links to images, no exact copies, and no labels of these."""
     folder, labels = out / 'images' / split, out / 'labels' / split
     sources = {str(PurePosixPath(name)): source for name, (source, _) in images.items()}
     for file in _files(folder):
@@ -314,11 +308,13 @@ def _coco(listed: list, names: list[str], root: Path, report: Report) -> dict:
     images, annotations = [], []
     for path, list_path, line in track_iter_progress(listed):
         try:
-            width, height = _image_size(path, report)
+            width, height, turned = image_size(path)
         except UNREADABLE as error:
             message = f'{path}: not an image that can be read ({type(error).__name__})'
             report.add(list_path, line, 'image unreadable', message)
             continue
+        if turned:
+            report.counts['images turned by EXIF (Darknet does not turn them)'] += 1
         try:
             name = path.relative_to(root.absolute()).as_posix()
         except ValueError as error:
@@ -342,16 +338,6 @@ def _coco(listed: list, names: list[str], root: Path, report: Report) -> dict:
     report.counts['boxes'] += len(annotations)
     categories = [dict(id=number, name=name) for number, name in enumerate(names, 1)]
     return dict(images=images, annotations=annotations, categories=categories)
-
-
-def _image_size(path: Path, report: Report) -> tuple[int, int]:
-    """(width, height) as MMCV will load the image: turned as its EXIF data say."""
-    with Image.open(path) as image:
-        width, height = image.size
-        if image.getexif().get(ORIENTATION, 1) >= 5:
-            report.counts['images turned by EXIF (Darknet does not turn them)'] += 1
-            return height, width
-    return width, height
 
 
 def _read_labels(path: Path, num_classes: int, report: Report) -> Iterator[tuple]:

@@ -12,22 +12,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mmdet.datasets import CocoDataset, XMLDataset
+from mmdet.datasets import BaseDetDataset, CocoDataset, XMLDataset
 from mmdet.registry import DATASETS
-from mmengine.fileio import list_from_file
 from mmengine.registry import DefaultScope
 
 from ..anchor_clusters import leaf_datasets
-from ..annotation_files import read_coco, read_xml
+from ..annotation_files import (
+    UNREADABLE,
+    check_lies_as_annotated,
+    image_size,
+    read_coco,
+    read_names,
+    read_xml,
+)
 
 NO_AREA = 'boxes without area'
 OUTSIDE = 'boxes outside their image'
 # No coordinate is larger; also false of NaN.
 LARGEST = 1e9
 OTHER_CLASSES = 'objects of classes that the config does not name'
+NO_OBJECTS = 'images without objects (filter_empty_gt)'
 
 
-def check_annotations(dataset: Mapping, images: bool = True) -> Counter:
+def check_annotations(
+    dataset: Mapping, images: bool = True, sizes: bool = False, by_coco: bool = False
+) -> Counter:
     """Look through the files of a data set's config, wrappers such as ``RepeatDataset`` included.
 
     Data sets that read their files in a way of their own, and remote files, are passed over.
@@ -35,6 +44,10 @@ def check_annotations(dataset: Mapping, images: bool = True) -> Counter:
     Args:
         dataset (Mapping): As ``train_dataloader.dataset`` has it.
         images (bool): They must be there too, and not empty. Defaults to True.
+        sizes (bool): And lie as the annotations say, which takes a look into each. Defaults to
+            False: those of a training are looked at when they are loaded.
+        by_coco (bool): pycocotools will read the file too, as by ``CocoMetric`` with an
+            ``ann_file``, and has wishes of its own. Defaults to False.
 
     Returns:
         Counter: What training and evaluation will leave out, and how often.
@@ -54,11 +67,14 @@ def check_annotations(dataset: Mapping, images: bool = True) -> Counter:
             load = getattr(kind, 'load_data_list', None)
             check = CHECKS.get(load)
             if check is not None:
-                check(DATASETS.build({**leaf, 'pipeline': [], 'lazy_init': True}), skipped, images)
+                data = DATASETS.build({**leaf, 'pipeline': [], 'lazy_init': True})
+                check(data, skipped, images, sizes, by_coco)
     return skipped
 
 
-def _check_coco(data: CocoDataset, skipped: Counter, images: bool) -> None:
+def _check_coco(
+    data: CocoDataset, skipped: Counter, images: bool, look_inside: bool, by_coco: bool
+) -> None:
     path = Path(data.ann_file)
     content = read_coco(path, ['images', 'categories'], ['annotations'])
     if not content['images']:
@@ -72,9 +88,10 @@ def _check_coco(data: CocoDataset, skipped: Counter, images: bool) -> None:
             raise ValueError(f'{where}: its id stands there twice')
         sizes[number] = _size(*(_get(image, key, (int, float), where) for key in SIDES), where)
         if images:
-            _check_image(Path(data.data_prefix.get('img', ''), name), where)
+            file = Path(data.data_prefix.get('img', ''), name)
+            _check_image(file, where, sizes[number] if look_inside else None)
     categories = {one['id']: one['name'] for one in content['categories']}
-    seen = set()
+    seen, with_objects = set(), set()
     for one in content.get('annotations', []):
         where = f'{path}: annotation {_name(one)}'
         number = _get(one, 'id', (int, str), where)
@@ -88,6 +105,13 @@ def _check_coco(data: CocoDataset, skipped: Counter, images: bool) -> None:
                 f'{where}: bbox {box} and area {area} are not [x, y, width, height] and a number, '
                 'all finite'
             )
+        if by_coco and one.get('iscrowd') not in (0, 1):
+            raise ValueError(
+                f'{where}: iscrowd is missing, or neither 0 nor 1; pycocotools, which evaluates, '
+                'needs it: add "iscrowd": 0'
+            )
+        if categories.get(category) in data.metainfo['classes']:
+            with_objects.add(image)
         left, top, width, height = box
         if image not in sizes:
             skipped['annotations of images that the file does not list'] += 1
@@ -100,6 +124,19 @@ def _check_coco(data: CocoDataset, skipped: Counter, images: bool) -> None:
             skipped['boxes of less than a pixel'] += 1
         elif _is_outside((left, top, left + width, top + height), sizes[image]):
             skipped[OUTSIDE] += 1
+        elif by_coco and number == 0:
+            skipped['annotations of id 0, which pycocotools never finds: count from 1'] += 1
+    _count_images(data, [(number in with_objects, size) for number, size in sizes.items()], skipped)
+
+
+def _count_images(data: BaseDetDataset, images: list, skipped: Counter) -> None:
+    """As the data sets leave whole images out, but for tests."""
+    wanted = {} if data.test_mode else data.filter_cfg or {}
+    for with_objects, size in images:
+        if wanted.get('filter_empty_gt') and not with_objects:
+            skipped[NO_OBJECTS] += 1
+        elif size and min(size) < wanted.get('min_size', 0):
+            skipped[f'images of less than {wanted["min_size"]} pixels (min_size)'] += 1
 
 
 SIDES = ('width', 'height')
@@ -112,6 +149,9 @@ def _check_classes(data: CocoDataset, categories: list, path: Path) -> None:
     if len(set(numbers)) < len(numbers):
         raise ValueError(f'{path}: two categories of one id')
     classes = list(data.metainfo['classes'])
+    for name in classes:
+        if names.count(name) > 1:
+            raise ValueError(f'{path}: two categories of one name, {name!r}: merge them')
     missing = [name for name in classes if name not in names]
     if missing:
         raise ValueError(
@@ -126,25 +166,24 @@ def _check_classes(data: CocoDataset, categories: list, path: Path) -> None:
         )
 
 
-def _check_voc(data: XMLDataset, skipped: Counter, images: bool) -> None:
-    if not Path(data.ann_file).is_file():
-        raise FileNotFoundError(f'{data.ann_file}: there is no such list of images')
-    try:
-        names = list_from_file(data.ann_file)
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{data.ann_file}: byte {error.start} is no text') from error
-    if not names:
-        raise ValueError(f'{data.ann_file}: lists no image')
-    for name in names:
+def _check_voc(
+    data: XMLDataset, skipped: Counter, images: bool, look_inside: bool, by_coco: bool
+) -> None:
+    seen = []
+    for name in read_names(Path(data.ann_file)):
         image = Path(data.sub_data_root, data.img_subdir, f'{name}.jpg')
         path = Path(data.sub_data_root, data.ann_subdir, f'{name}.xml')
+        where = f'{data.ann_file}: {name!r}'
         if images:
-            _check_image(image, f'{data.ann_file}: {name!r}')
+            _check_image(image, where)
         root = read_xml(path)
         size = root.find('size')
         sides = None
         if size is not None:  # else MMDetection looks at the image
             sides = _size(*(_number(size, key, path, int) for key in SIDES), str(path))
+            if images and look_inside:
+                _check_image(image, where, sides)
+        seen.append((False, sides))
         for thing in root.findall('object'):
             class_name = _text(thing, 'name', path)
             if thing.find('difficult') is not None:
@@ -159,13 +198,17 @@ def _check_voc(data: XMLDataset, skipped: Counter, images: bool) -> None:
                 skipped[NO_AREA] += 1
             elif sides and _is_outside([side - 1 for side in corners], sides):
                 skipped[OUTSIDE] += 1
+            if class_name in data.metainfo['classes']:
+                seen[-1] = (True, sides)
+    _count_images(data, seen, skipped)
 
 
 # By the method that reads the files, which subclasses with files of another kind replace.
 CHECKS = {CocoDataset.load_data_list: _check_coco, XMLDataset.load_data_list: _check_voc}
 
 
-def _check_image(path: Path, where: str) -> None:
+def _check_image(path: Path, where: str, annotated: tuple | None = None) -> None:
+    """It is there, and not empty; and if its annotated size is given, it does not lie across."""
     try:
         size = os.stat(path).st_size
     except OSError as error:
@@ -174,6 +217,12 @@ def _check_image(path: Path, where: str) -> None:
         raise ValueError(f'{where}: {str(path)!r} is no name of a file') from error
     if size == 0:
         raise ValueError(f'{where}: the image {path} is empty')
+    if annotated:
+        try:
+            width, height, _ = image_size(path)
+        except UNREADABLE:  # by Pillow; whoever loads it will say more
+            return
+        check_lies_as_annotated((width, height), annotated, path)
 
 
 def _name(entry: Any) -> str:

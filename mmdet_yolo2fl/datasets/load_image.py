@@ -4,6 +4,8 @@ import cv2
 from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 
+from ..annotation_files import check_lies_as_annotated
+
 
 @TRANSFORMS.register_module()
 class CheckedLoadImageFromFile(LoadImageFromFile):
@@ -19,12 +21,16 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is no image that OpenCV reads.
+            ValueError: If it is no image that OpenCV reads, or lies across its annotation.
         """
         try:
-            return super().transform(results)
+            results = super().transform(results)
         except (cv2.error, AssertionError) as error:
             raise ValueError(
                 f'{results["img_path"]}: not an image that can be read (empty, cut off or of an '
                 'unknown format). Repair it, or take it out of the annotations.'
             ) from error
+        # EXIF may have turned the image, and not its boxes.
+        annotated = results.get('width'), results.get('height')
+        check_lies_as_annotated(results['img_shape'][::-1], annotated, results['img_path'])
+        return results

@@ -31,6 +31,22 @@ class _Inferencer(DetInferencer):
         check_state_fits(model, checkpoint['state_dict'], f'the checkpoint for {cfg.filename}')
 
 
+def _make_arrays_grey(cfg: Config) -> None:
+    """Where images are loaded in grey, frames and arrays, which are in colour, become so too."""
+    pipeline = cfg.test_dataloader.dataset.get('pipeline') or []
+    for number, step in enumerate(pipeline):
+        if 'LoadImage' in str(step['type']) and step.get('color_type') == 'grayscale':
+            # By OpenCV's weights of blue, green and red; what is grey already passes.
+            weights = (0.114, 0.587, 0.299)
+            grey = dict(type='RandomGrayscale', prob=1.0, channel_weights=weights)
+            cfg.test_dataloader.dataset.pipeline = [
+                *pipeline[: number + 1],
+                grey,
+                *pipeline[number + 1 :],
+            ]
+            return
+
+
 def load_inferencer(
     cfg: Config, checkpoint: str | Path, device: str | None = None
 ) -> DetInferencer:
@@ -53,8 +69,9 @@ def load_inferencer(
     load_only_weights()
     if not cfg.get('test_dataloader'):
         raise ValueError(f'{cfg.filename}: has no test_dataloader, whose pipeline predictions need')
-    # It changes the config that it is given.
-    inferencer = _Inferencer(deepcopy(cfg), str(checkpoint), device, show_progress=False)
+    cfg = deepcopy(cfg)  # which is changed here and by the inferencer
+    _make_arrays_grey(cfg)
+    inferencer = _Inferencer(cfg, str(checkpoint), device, show_progress=False)
     names = inferencer.model.dataset_meta['classes']
     number = getattr(getattr(inferencer.model, 'bbox_head', None), 'num_classes', len(names))
     if len(names) != number:

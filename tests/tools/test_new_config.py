@@ -84,11 +84,22 @@ def test_coco_trains(data_root, tmp_path, tool, capsys, monkeypatch):
         path.write_text(json.dumps(content))
     out = tmp_path / 'mine.py'
     files = [str(data_root / f'{name}.json') for name in ('train', 'valid')]
-    tool('new_config')(
-        [str(out), '--coco', *files, '--network', 'tiny', '--size', '64', '64']
-        + ['--num-anchors', '1']
-    )
-    assert 'things' not in capsys.readouterr().out
+    # An image without objects is left out, or trained on.
+    content = json.loads((data_root / 'train.json').read_text())
+    images = content['images']
+    images.append(dict(images[0], id=99))
+    (data_root / 'train.json').write_text(json.dumps(content))
+    arguments = [str(out), '--coco', *files, '--network', 'tiny', '--size', '64', '64']
+    arguments += ['--num-anchors', '1']
+    tool('new_config')(arguments)
+    printed = capsys.readouterr().out
+    assert 'things' not in printed
+    assert 'left out, training: images without objects (filter_empty_gt): 1' in printed
+    assert 'With --keep-empty they are trained on, too' in printed
+    assert len(DATASETS.build(Config.fromfile(out).train_dataloader.dataset)) == len(images) - 1
+    tool('new_config')([*arguments, '--force', '--keep-empty'])
+    assert 'left out' not in capsys.readouterr().out
+    assert len(DATASETS.build(Config.fromfile(out).train_dataloader.dataset)) == len(images)
     cfg = Config.fromfile(out)
     assert cfg.metainfo.classes == ('red', 'blue')
     monkeypatch.chdir(tmp_path)
@@ -138,6 +149,8 @@ def test_damaged_files(voc, data_root, tmp_path, tool, refused):
     assert '2.xml: no XML' in refused(tool('new_config'), out, '--voc', voc)
     (voc / 'Annotations/2.xml').write_text('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>')
     assert '2.xml: defines entities' in refused(tool('new_config'), out, '--voc', voc)
+    (voc / 'Annotations/2.xml').write_text('<annotation><object><name/></object></annotation>')
+    assert '2.xml: <object> without <name>' in refused(tool('new_config'), out, '--voc', voc)
     (data_root / 'train.json').write_text('[]')
     files = data_root / 'train.json', data_root / 'valid.json'
     assert 'train.json: a COCO file is an object' in refused(
