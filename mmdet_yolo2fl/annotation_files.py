@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 
+import mmcv
 from mmengine.fileio import list_from_file
 from PIL import Image, UnidentifiedImageError
 
@@ -15,7 +16,7 @@ UNREADABLE = (
 )  # fmt: skip
 
 
-def image_size(path: Path) -> tuple[int, int, bool]:
+def image_size(path: str | Path) -> tuple[int, int, bool]:
     """Width and height as MMCV will load an image, and whether its EXIF data turn it on its side.
 
     Raises:
@@ -23,27 +24,36 @@ def image_size(path: Path) -> tuple[int, int, bool]:
     """
     with Image.open(path) as image:
         width, height = image.size
-        turned = image.getexif().get(ORIENTATION, 1) >= 5
-    return (height, width, True) if turned else (width, height, False)
+        orientation = image.getexif().get(ORIENTATION, 1)
+    if not isinstance(orientation, int) or orientation < 5:
+        return width, height, False
+    # It depends on the format and on the place of the note whether OpenCV follows it.
+    loaded = mmcv.imread(path)
+    if loaded is None:
+        raise UnidentifiedImageError(f'{path}: is no image, or a damaged one')
+    size = loaded.shape[1::-1]
+    return *size, size != (width, height) or width == height
 
 
-def check_lies_as_annotated(size: tuple, annotated: tuple, path: str | Path) -> None:
-    """Refuse an image that lies across its annotation.
+def check_lies_as_annotated(path: str | Path, annotated: tuple[int, int]) -> None:
+    """Refuse an image that EXIF has laid across its annotation.
 
     Args:
-        size (tuple[int, int]): Width and height as it is loaded.
-        annotated (tuple[int, int]): Of the annotation.
-        path (str | Path): For the error.
+        path (str | Path): Its file.
+        annotated (tuple[int, int]): Width and height in the annotation.
 
     Raises:
-        ValueError: If width and height are exchanged.
+        ValueError: If EXIF exchanges width and height, and the annotation does not.
     """
-    if tuple(size) != tuple(annotated) and tuple(size) == tuple(annotated)[::-1]:
+    try:
+        width, height, turned = image_size(path)
+    except UNREADABLE:  # by Pillow, or it is not here; whoever loads it will say more
+        return
+    if turned and width != height and (height, width) == tuple(annotated):
         raise ValueError(
-            f'{path}: lies across its annotation, which says {annotated[0]}x{annotated[1]} where '
-            f'{size[0]}x{size[1]} are loaded, so that its boxes would be elsewhere. A camera has '
-            'noted in EXIF how to turn it: turn the boxes too, or take that note away, or load '
-            "images with color_type='color_ignore_orientation'"
+            f'{path}: lies across its annotation, which says {height}x{width} where '
+            f'{width}x{height} are loaded: a camera has noted in EXIF how to turn it, so that its '
+            'boxes would be elsewhere. Turn the boxes too, or take that note away'
         )
 
 
@@ -80,7 +90,7 @@ def read_coco(path: Path, lists: Sequence[str] = (), optional: Sequence[str] = (
     if not path.is_file():
         raise FileNotFoundError(f'{path}: there is no such annotation file')
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))  # as pycocotools reads it
+        content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path}: no JSON ({error})') from error
     if not isinstance(content, dict):

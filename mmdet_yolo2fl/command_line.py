@@ -12,7 +12,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from .datasets.annotation_check import check_annotations
-from .evaluators import reads_coco_file
+from .evaluators import coco_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +151,7 @@ def check_data(
     for split in splits:
         dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
         try:
-            options = dict(images=images, by_coco=reads_coco_file(cfg, split))
+            options = dict(images=images, by_coco=coco_files(cfg, split))
             skipped = check_annotations(dataset, **options) if dataset else {}
         except (OSError, ValueError) as error:
             parser.error(str(error))

@@ -12,8 +12,7 @@ def evaluators(config: Mapping, *splits: str) -> list[dict]:
     return found
 
 
-def reads_coco_file(config: Mapping, split: str) -> bool:
-    """Whether a ``CocoMetric`` reads an annotation file of its own, by pycocotools."""
-    return any(
-        one.get('type') == 'CocoMetric' and one.get('ann_file') for one in evaluators(config, split)
-    )
+def coco_files(config: Mapping, split: str) -> list[str]:
+    """The annotation files that metrics read by pycocotools."""
+    metrics = [one for one in evaluators(config, split) if one.get('type') == 'CocoMetric']
+    return [one['ann_file'] for one in metrics if one.get('ann_file')]

@@ -241,7 +241,7 @@ def make_config(
     for name, dataset in dict(
         training=dict(train, filter_cfg=wanted), validation=dict(val, test_mode=True)
     ).items():
-        by_coco = evaluator['type'] == 'CocoMetric' and name == 'validation'
+        by_coco = [evaluator['ann_file']] if 'ann_file' in evaluator else []
         found = check_annotations({**dataset, **meta}, sizes=True, by_coco=by_coco)
         for reason, number in found.items():
             skipped[f'{name}: {reason}'] += number

@@ -53,7 +53,7 @@ from .checkpoints import (
 from .datasets.annotation_check import check_annotations
 from .detector import check_fit
 from .engine import work_dir_lock
-from .evaluators import evaluators, reads_coco_file
+from .evaluators import coco_files, evaluators
 from .measure import machine
 from .scalars import logged_scalars
 from .study_tables import HEADLINES, write_text
@@ -324,8 +324,7 @@ def _evaluate(run: Run) -> dict:
     config = copy.deepcopy(run.config)
     config.resume = False
     config.load_from = str(verify_checkpoint(run.checkpoint_file))
-    by_coco = reads_coco_file(config, 'test')
-    check_annotations(config.test_dataloader.dataset, by_coco=by_coco)
+    check_annotations(config.test_dataloader.dataset, by_coco=coco_files(config, 'test'))
     runner = Runner.from_cfg(config)
     check_fit(runner.model, config.load_from)
     start = time.monotonic()
@@ -346,8 +345,8 @@ def _train(run: Run) -> dict:
     config = within_budget(copy.deepcopy(run.config), run.budget, run.folder)
     verify_initial_checkpoints(config.model)
     for split in ('train', 'val'):
-        by_coco = reads_coco_file(config, split)
-        check_annotations(config[f'{split}_dataloader'].dataset, by_coco=by_coco)
+        dataset = config[f'{split}_dataloader'].dataset
+        check_annotations(dataset, by_coco=coco_files(config, split))
     latest = latest_whole_checkpoint(run.folder)
     # Without a checkpoint of its own it starts from the config's `load_from`, if there is one.
     config.resume = latest is not None

@@ -130,8 +130,8 @@ def coco_to_darknet(
 
     Raises:
         FileNotFoundError: If the annotations or an image is missing.
-        ValueError: If the annotations are damaged; names the annotation and the key. If a file
-            that no earlier call has left there would be lost.
+        ValueError: If the annotations are damaged; names the annotation and the key. If an image or
+            a label that no earlier call has made would be lost.
     """
     annotations, out, report = Path(annotations), Path(out), Report()
     if split not in SPLITS:
@@ -152,10 +152,9 @@ def coco_to_darknet(
             raise ValueError(
                 f'{names_path}: another split has the classes {former}, {annotations} has {names}'
             )
-    for file in _foreign(out, split, images, copy_images):
+    for file, reason in _foreign(out, split, Path(image_root), copy_images):
         raise ValueError(
-            f'{file}: no earlier call has left it there, and it would be lost: give another folder '
-            f'than {out}, or move it away'
+            f'{file}: would be lost, and {reason}: give another folder than {out}, or move it away'
         )
     new_labels, new_images = (out / f'.{kind}_{split}.tmp' for kind in ('labels', 'images'))
     for folder in (new_labels, new_images):
@@ -172,7 +171,8 @@ def coco_to_darknet(
                 shutil.copyfile(source, image)
             else:
                 image.symlink_to(source.resolve())
-        for new, kind in ((new_labels, 'labels'), (new_images, 'images')):
+        # Labels last: by the images one sees whose they are.
+        for new, kind in ((new_images, 'images'), (new_labels, 'labels')):
             target = out / kind / split
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
@@ -196,22 +196,34 @@ def coco_to_darknet(
     return report
 
 
-def _foreign(out: Path, split: str, images: dict, copy_images: bool) -> Iterator[Path]:
-    """Files in the way that are no links to images, no exact copies, and no labels of these."""
+def _foreign(
+    out: Path, split: str, image_root: Path, copy_images: bool
+) -> Iterator[tuple[Path, str]]:
+    """Images and labels in the way that no earlier call has made, and why one thinks so."""
     folder, labels = out / 'images' / split, out / 'labels' / split
-    sources = {str(PurePosixPath(name)): source for name, (source, _) in images.items()}
     for file in _files(folder):
-        source = sources.get(file.relative_to(folder).as_posix())
-        ours = file.is_symlink() or (source and filecmp.cmp(file, source, shallow=False))
+        source = image_root / file.relative_to(folder)
+        if file.is_symlink():
+            continue
+        if not source.is_file():
+            yield file, f'is neither a link nor a copy of an image in {image_root}'
+        elif not filecmp.cmp(file, source, shallow=False):
+            yield file, f'is another image than {source}'
         # The original itself, to which the link would point.
-        original = source and folder.resolve() in source.resolve().parents
-        if not ours or (original and not copy_images):
-            yield file
-    known = {Path(name).with_suffix('') for name in sources}
-    known |= {file.relative_to(folder).with_suffix('') for file in _files(folder)}
+        elif not copy_images and folder.resolve() in source.resolve().parents:
+            yield file, 'is the image itself, and no copy'
+    known = {file.relative_to(folder).with_suffix('.txt') for file in _files(folder)}
+    if (out / f'{split}.txt').is_file():  # of images that a call has replaced that was broken off
+        lines = (out / f'{split}.txt').read_text(encoding='utf-8', errors='replace').splitlines()
+        start = f'{folder.as_posix()}/'
+        known |= {
+            Path(line.removeprefix(start)).with_suffix('.txt')
+            for line in lines
+            if line.startswith(start)
+        }
     for file in _files(labels):
-        if file.suffix != '.txt' or file.relative_to(labels).with_suffix('') not in known:
-            yield file
+        if file.relative_to(labels) not in known:
+            yield file, f'belongs to no image in {folder}'
 
 
 def _files(folder: Path) -> list[Path]:

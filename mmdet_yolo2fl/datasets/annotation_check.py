@@ -4,11 +4,12 @@ MMDetection takes both on trust: of a missing key it names the key but not the f
 file it does not name at all, and what does not fit the classes of the config it drops silently.
 """
 
+import codecs
 import math
 import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,9 +19,7 @@ from mmengine.registry import DefaultScope
 
 from ..anchor_clusters import leaf_datasets
 from ..annotation_files import (
-    UNREADABLE,
     check_lies_as_annotated,
-    image_size,
     read_coco,
     read_names,
     read_xml,
@@ -35,7 +34,7 @@ NO_OBJECTS = 'images without objects (filter_empty_gt)'
 
 
 def check_annotations(
-    dataset: Mapping, images: bool = True, sizes: bool = False, by_coco: bool = False
+    dataset: Mapping, images: bool = True, sizes: bool = False, by_coco: Sequence[str] = ()
 ) -> Counter:
     """Look through the files of a data set's config, wrappers such as ``RepeatDataset`` included.
 
@@ -46,8 +45,8 @@ def check_annotations(
         images (bool): They must be there too, and not empty. Defaults to True.
         sizes (bool): And lie as the annotations say, which takes a look into each. Defaults to
             False: those of a training are looked at when they are loaded.
-        by_coco (bool): pycocotools will read the file too, as by ``CocoMetric`` with an
-            ``ann_file``, and has wishes of its own. Defaults to False.
+        by_coco (Sequence[str]): Files that pycocotools will read too, as the ``ann_file`` of a
+            ``CocoMetric``; it has wishes of its own. Defaults to none.
 
     Returns:
         Counter: What training and evaluation will leave out, and how often.
@@ -73,10 +72,17 @@ def check_annotations(
 
 
 def _check_coco(
-    data: CocoDataset, skipped: Counter, images: bool, look_inside: bool, by_coco: bool
+    data: CocoDataset, skipped: Counter, images: bool, look_inside: bool, by_coco: Sequence[str]
 ) -> None:
     path = Path(data.ann_file)
+    evaluates = path in map(Path, by_coco)
     content = read_coco(path, ['images', 'categories'], ['annotations'])
+    with open(path, 'rb') as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            raise ValueError(
+                f'{path}: no JSON for pycocotools, which MMDetection reads it by: it begins with a '
+                'byte order mark. Save it as UTF-8 without BOM'
+            )
     if not content['images']:
         raise ValueError(f'{path}: lists no image')
     _check_classes(data, content['categories'], path)
@@ -105,17 +111,18 @@ def _check_coco(
                 f'{where}: bbox {box} and area {area} are not [x, y, width, height] and a number, '
                 'all finite'
             )
-        if by_coco and one.get('iscrowd') not in (0, 1):
+        is_object = categories.get(category) in data.metainfo['classes']
+        if evaluates and is_object and one.get('iscrowd') not in (0, 1):
             raise ValueError(
                 f'{where}: iscrowd is missing, or neither 0 nor 1; pycocotools, which evaluates, '
                 'needs it: add "iscrowd": 0'
             )
-        if categories.get(category) in data.metainfo['classes']:
+        if is_object:
             with_objects.add(image)
         left, top, width, height = box
         if image not in sizes:
             skipped['annotations of images that the file does not list'] += 1
-        elif categories.get(category) not in data.metainfo['classes']:
+        elif not is_object:
             skipped[OTHER_CLASSES] += 1
         elif one.get('ignore'):
             skipped['annotations marked to be ignored'] += 1
@@ -124,7 +131,7 @@ def _check_coco(
             skipped['boxes of less than a pixel'] += 1
         elif _is_outside((left, top, left + width, top + height), sizes[image]):
             skipped[OUTSIDE] += 1
-        elif by_coco and number == 0:
+        elif evaluates and number == 0:
             skipped['annotations of id 0, which pycocotools never finds: count from 1'] += 1
     _count_images(data, [(number in with_objects, size) for number, size in sizes.items()], skipped)
 
@@ -167,7 +174,7 @@ def _check_classes(data: CocoDataset, categories: list, path: Path) -> None:
 
 
 def _check_voc(
-    data: XMLDataset, skipped: Counter, images: bool, look_inside: bool, by_coco: bool
+    data: XMLDataset, skipped: Counter, images: bool, look_inside: bool, _: Sequence[str]
 ) -> None:
     seen = []
     for name in read_names(Path(data.ann_file)):
@@ -218,11 +225,7 @@ def _check_image(path: Path, where: str, annotated: tuple | None = None) -> None
     if size == 0:
         raise ValueError(f'{where}: the image {path} is empty')
     if annotated:
-        try:
-            width, height, _ = image_size(path)
-        except UNREADABLE:  # by Pillow; whoever loads it will say more
-            return
-        check_lies_as_annotated((width, height), annotated, path)
+        check_lies_as_annotated(path, annotated)
 
 
 def _name(entry: Any) -> str:

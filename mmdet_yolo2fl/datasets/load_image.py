@@ -16,12 +16,13 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
     for ``LoadImageFromFile`` by name in the test pipeline.
     """
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: dict) -> dict | None:
         """Load the image at ``results['img_path']``.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is no image that OpenCV reads, or lies across its annotation.
+            ValueError: If it is no image that OpenCV reads, or if EXIF has laid it across its
+                annotation.
         """
         try:
             results = super().transform(results)
@@ -30,7 +31,7 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
                 f'{results["img_path"]}: not an image that can be read (empty, cut off or of an '
                 'unknown format). Repair it, or take it out of the annotations.'
             ) from error
-        # EXIF may have turned the image, and not its boxes.
-        annotated = results.get('width'), results.get('height')
-        check_lies_as_annotated(results['img_shape'][::-1], annotated, results['img_path'])
+        annotated = results and (results.get('width'), results.get('height'))
+        if results and results['img_shape'] == annotated != annotated[::-1]:
+            check_lies_as_annotated(results['img_path'], annotated)
         return results

@@ -1,6 +1,7 @@
 """Darknet's data sets to COCO and back."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -334,38 +335,63 @@ def test_files_that_are_no_coco(tmp_path):
             coco_to_darknet(path, tmp_path, tmp_path / 'out')
 
 
-def test_images_and_labels_of_others_are_not_replaced(tmp_path):
+def test_an_earlier_call_is_replaced(tmp_path):
     path, images, out = coco_file(tmp_path), tmp_path / 'images', tmp_path / 'out'
-    for copy_images in (False, False, True, True):  # links become copies; both may be renewed
+    for copy_images in (False, False, True, True, False):
         coco_to_darknet(path, images, out, copy_images=copy_images)
-    before = (out / 'images/train/a.jpg').read_bytes()
-    # The originals lie where the links would come.
-    for root in (out / 'images/train', out / 'images'):
-        own = coco_file(tmp_path)
-        if root.name == 'images':
-            own.write_text(own.read_text().replace('a.jpg', 'train/a.jpg'))
-        with pytest.raises(ValueError, match='images/train/a.jpg: no earlier call'):
-            coco_to_darknet(own, root, out)
+    for copy_images in (False, True):
+        coco_to_darknet(coco_file(tmp_path), images, out, copy_images=copy_images)
+        # Another list: what only the first had, goes.
+        shutil.copy(images / 'a.jpg', images / 'c.jpg')
+        other = coco_file(tmp_path, images__0__file_name='c.jpg')
+        coco_to_darknet(other, images, out, copy_images=copy_images)
+        for kind, name in (('images', 'c.jpg'), ('labels', 'c.txt')):
+            assert [file.name for file in (out / kind / 'train').iterdir()] == [name]
+    # Broken off between images and labels.
+    shutil.rmtree(out / 'images/train')
+    (out / 'images/train').mkdir()
+    coco_to_darknet(coco_file(tmp_path), images, out)
+    assert [file.name for file in (out / 'labels/train').iterdir()] == ['a.txt']
+    # The copies serve as originals.
+    coco_to_darknet(coco_file(tmp_path), images, out, copy_images=True)
     coco_to_darknet(coco_file(tmp_path), out / 'images/train', out, copy_images=True)
-    for other in ('images/train/b.jpg', 'labels/train/b.txt', 'labels/train/deep/a.txt'):
-        file = out / other
-        file.parent.mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize('copy_images', [False, True])
+def test_images_and_labels_of_others_are_not_replaced(tmp_path, copy_images):
+    path, images, out = coco_file(tmp_path), tmp_path / 'images', tmp_path / 'out'
+
+    def refuses(file, reason, path=path, images=images):
+        before = file.read_bytes()
+        with pytest.raises(ValueError, match=f'{file}: would be lost, and {reason}'):
+            coco_to_darknet(path, images, out, copy_images=copy_images)
+        assert file.read_bytes() == before
+
+    # Labels made by hand, also of an image that is listed.
+    for name in ('a.txt', 'b.txt', 'deep/a.txt'):
+        file = out / 'labels/train' / name
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text('mine')
-        with pytest.raises(ValueError, match=f'{other}: no earlier call'):
-            coco_to_darknet(path, images, out, copy_images=True)
-        assert file.read_text() == 'mine'
+        refuses(file, 'belongs to no image')
         file.unlink()
-    # Changed since, so it may be the only one.
-    (out / 'images/train/a.jpg').write_bytes(before + b'x')
-    with pytest.raises(ValueError, match='images/train/a.jpg: no earlier call'):
-        coco_to_darknet(path, images, out, copy_images=True)
-    (out / 'images/train/a.jpg').write_bytes(before)
-    # Fewer images than before: the links and labels of the others go.
-    coco_to_darknet(path, images, out)
-    (images / 'a.jpg').rename(images / 'c.jpg')
-    coco_to_darknet(coco_file(tmp_path, images__0__file_name='c.jpg'), images, out)
-    for kind, name in (('images', 'c.jpg'), ('labels', 'c.txt')):
-        assert [file.name for file in (out / kind / 'train').iterdir()] == [name]
+    coco_to_darknet(path, images, out, copy_images=copy_images)
+    for name, reason in (('images/train/b.jpg', 'is neither'), ('labels/train/b.txt', 'belongs')):
+        (out / name).write_text('mine')
+        refuses(out / name, reason)
+        (out / name).unlink()
+    # A copy that has changed since may be the only one.
+    image = out / 'images/train/a.jpg'
+    content = image.read_bytes()
+    image.unlink()
+    image.write_bytes(content + b'x')
+    refuses(image, 'is another image than')
+    image.write_bytes(content)
+    # The originals lie where the links would come.
+    nested = tmp_path / 'nested.json'
+    nested.write_text(path.read_text().replace('a.jpg', 'train/a.jpg'))
+    refuses(image, 'is neither', nested, out / 'images')
+    if not copy_images:
+        refuses(image, 'is the image itself', path, out / 'images/train')
 
 
 def test_another_splits_classes(tmp_path):

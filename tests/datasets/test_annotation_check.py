@@ -3,13 +3,16 @@
 import json
 
 import cv2
+import mmcv
 import numpy as np
 import pytest
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmdet_yolo2fl.datasets.annotation_check import check_annotations
+from mmdet_yolo2fl.annotation_files import image_size
+from mmdet_yolo2fl.datasets.annotation_check import OTHER_CLASSES, check_annotations
+from mmdet_yolo2fl.evaluators import coco_files, evaluators
 
 NONE = 'images without objects (filter_empty_gt)'
 
@@ -82,15 +85,30 @@ def test_whole_images_are_counted_as_the_data_sets_leave_them_out(tmp_path, writ
 
 
 def test_what_pycocotools_needs(tmp_path):
+    file = str(tmp_path / 'a.json')
     with pytest.raises(ValueError, match=r'annotation 1: iscrowd is missing.*add "iscrowd": 0'):
-        check_annotations(coco(tmp_path), by_coco=True)
+        check_annotations(coco(tmp_path), by_coco=[file])
     with pytest.raises(ValueError, match='annotation 1: iscrowd is missing, or neither'):
-        check_annotations(coco(tmp_path, iscrowd='no'), by_coco=True)
-    assert not check_annotations(coco(tmp_path))
+        check_annotations(coco(tmp_path, iscrowd='no'), by_coco=['b.json', file])
+    # Where it does not look: in other files, and at other classes.
+    assert not check_annotations(coco(tmp_path), by_coco=['b.json'])
+    others = coco(tmp_path) | dict(metainfo=dict(classes=()))
+    assert check_annotations(others, by_coco=[file]) == {OTHER_CLASSES: 1}
     for number, found in ((1, []), (0, [1])):
-        counted = check_annotations(coco(tmp_path, iscrowd=0, id=number), by_coco=True)
+        counted = check_annotations(coco(tmp_path, iscrowd=0, id=number), by_coco=[file])
         assert [*counted.values()] == found
     assert 'pycocotools never finds' in next(iter(counted))
+
+
+def test_files_of_metrics():
+    metrics = [
+        dict(type='CocoMetric'),
+        dict(type='VOCMetric'),
+        dict(type='CocoMetric', ann_file='a'),
+    ]
+    config = dict(val_evaluator=metrics[2], test_evaluator=metrics, train_evaluator=None)
+    assert [coco_files(config, split) for split in ('val', 'test', 'train')] == [['a'], ['a'], []]
+    assert evaluators(config, 'val', 'test') == [metrics[2], *metrics]
 
 
 def turn(path):
@@ -98,7 +116,8 @@ def turn(path):
     image = Image.open(path)
     note = image.getexif()
     note[0x0112] = 6
-    image.save(path, exif=note)
+    # (OpenCV's TIFF files are compressed in a way that not every Pillow can write.)
+    image.save(path, exif=note, **(dict(compression='raw') if path.suffix == '.tif' else {}))
 
 
 @pytest.mark.parametrize('write', [coco, voc])
@@ -121,6 +140,44 @@ def test_an_image_that_lies_across_its_annotation(tmp_path, write):
     assert TRANSFORMS.build(as_stored)(data.get_data_info(0))['img'].shape == (40, 60, 3)
     image.write_bytes(b'no image')
     assert not check_annotations(cfg, sizes=True)
+    image.unlink()
+    ignoring = TRANSFORMS.build(dict(type='CheckedLoadImageFromFile', ignore_empty=True))
+    assert ignoring(data.get_data_info(0)) is None
+
+
+def test_sizes_exchanged_in_the_annotation_alone(tmp_path):
+    """The boxes may be right: MMDetection does not look at these sizes."""
+    cfg = coco(tmp_path)
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / f'{number}.jpg'), np.zeros((60, 40, 3), np.uint8))
+    assert not check_annotations(cfg, sizes=True)
+    data = DATASETS.build(cfg | dict(pipeline=[]))
+    load = TRANSFORMS.build(dict(type='CheckedLoadImageFromFile'))
+    assert load(data.get_data_info(0))['img'].shape == (60, 40, 3)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.tif'])
+def test_sizes_are_those_that_are_loaded(tmp_path, suffix):
+    """OpenCV follows the note in some formats, and Pillow in others."""
+    file = tmp_path / f'a{suffix}'
+    cv2.imwrite(str(file), np.zeros((40, 60, 3), np.uint8))
+    assert image_size(file) == (60, 40, False)
+    turn(file)
+    assert image_size(file)[:2] == mmcv.imread(file).shape[1::-1]
+    cv2.imwrite(str(file), np.zeros((40, 40, 3), np.uint8))
+    turn(file)
+    # Of TIFF Pillow gives the turned size, and takes the note away.
+    assert image_size(file) == (40, 40, suffix != '.tif')
+
+
+def test_a_note_that_is_text(tmp_path):
+    file = tmp_path / 'a.jpg'
+    # One entry: orientation, ASCII, of two bytes.
+    entry = (0x0112).to_bytes(2, 'little') + b'\2\0\2\0\0\0' + b'6\0\0\0'
+    note = b'Exif\0\0II*\0\x08\0\0\0\1\0' + entry + bytes(4)
+    Image.new('RGB', (60, 40)).save(file, exif=note)
+    assert Image.open(file).getexif()[0x0112] == '6'
+    assert image_size(file) == (60, 40, False)
 
 
 def test_categories_of_one_name(tmp_path):
@@ -142,5 +199,5 @@ def test_a_byte_order_mark_is_named(tmp_path):
     cfg = coco(tmp_path)
     file = tmp_path / 'a.json'
     file.write_bytes(b'\xef\xbb\xbf' + file.read_bytes())
-    with pytest.raises(ValueError, match='a.json: no JSON.*BOM'):
+    with pytest.raises(ValueError, match='a.json: no JSON for pycocotools.*without BOM'):
         check_annotations(cfg)

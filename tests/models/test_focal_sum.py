@@ -1,5 +1,6 @@
 """The sum in blocks equals the plain formula, element by element, under autograd."""
 
+import importlib
 import sys
 import warnings
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from mmdet_yolo2fl.models.losses import BalancedFocalLoss, balanced_focal_loss, focal_sum
 
 C = 5
+# Not the function of that name.
+balanced_focal_loss_module = importlib.import_module(BalancedFocalLoss.__module__)
 
 
 def make(rows=37, seed=0, scale=3.0):
@@ -62,7 +65,7 @@ def small_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize('problem', ['no Triton', 'old GPU', 'no compiler', None])
-def test_where_triton_does_not_work_the_plain_formula_serves(monkeypatch, problem):
+def test_whether_triton_works_is_found_out_once(monkeypatch, problem):
     """A GPU is made believe: this is about who is asked."""
     launched = []
 
@@ -74,6 +77,7 @@ def test_where_triton_does_not_work_the_plain_formula_serves(monkeypatch, proble
     capability = (6, 1) if problem == 'old GPU' else (9, 0)
     monkeypatch.setattr(focal_sum, 'find_spec', lambda _: None if problem == 'no Triton' else 1)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    monkeypatch.setattr(torch.cuda, 'synchronize', lambda device: None)
     triton = SimpleNamespace(triton_focal_sum=launch)
     monkeypatch.setitem(sys.modules, 'mmdet_yolo2fl.models.losses.focal_triton', triton)
     device = torch.device('cpu')
@@ -87,6 +91,17 @@ def test_where_triton_does_not_work_the_plain_formula_serves(monkeypatch, proble
     expected = {'old GPU': 'capability 7.0', 'no compiler': 'C compiler'}.get(problem)
     assert len(said) == (expected is not None)
     assert all(expected in str(warning.message) for warning in said)
+
+
+@pytest.mark.parametrize('works', [True, False])
+def test_where_triton_does_not_work_the_plain_formula_serves(monkeypatch, works):
+    monkeypatch.setattr(balanced_focal_loss_module, 'triton_works', lambda device: works)
+    on_gpu = SimpleNamespace(
+        device=torch.device('cuda', 0), is_cuda=True, dtype=torch.float16, numel=lambda: 5
+    )
+    assert BalancedFocalLoss()._sums_in_blocks(on_gpu, None) == works
+    # A CPU is not asked.
+    assert BalancedFocalLoss()._sums_in_blocks(torch.zeros(2, C), None)
 
 
 ARGUMENTS = [

@@ -173,6 +173,7 @@ def triton_works(device: torch.device) -> bool:
 def _try_triton(device: torch.device) -> str:
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (7, 0):
         return 'the GPU is older than capability 7.0'
+    torch.cuda.synchronize(device)  # an error of before is not Triton's
     try:
         from .focal_triton import triton_focal_sum
 
