@@ -1,4 +1,5 @@
-# The same with Darknet's own loss: squared errors and softmax.
+# The same with Darknet's own loss: squared errors and softmax. Without its pull towards the priors
+# (coord_prefill), which in so short a training would not end.
 _base_ = './yolov2_fl.py'
 model = dict(
     bbox_head=dict(

@@ -33,5 +33,17 @@ def use_tta(cfg: Config) -> None:
     # Where the truths travel with the samples, as in TinyTrafficDataset, they must go on doing so.
     pack.meta_keys = tuple(dict.fromkeys((*pack.get('meta_keys', ()), *META_KEYS)))
     default = [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
-    dataset.pipeline = cfg.get('tta_pipeline', default)
+    dataset.pipeline = deepcopy(cfg.get('tta_pipeline', default))
+    if 'instances' in pack.meta_keys:
+        for step in _packing(dataset.pipeline):
+            step['meta_keys'] = tuple(dict.fromkeys((*step.get('meta_keys', ()), 'instances')))
     cfg.model = ConfigDict(**cfg.get('tta_model', MODEL), module=cfg.model)
+
+
+def _packing(steps) -> list[ConfigDict]:
+    """The steps that pack, also of the ends of several views."""
+    if isinstance(steps, (list, tuple)):
+        return [found for step in steps for found in _packing(step)]
+    if steps['type'] == 'TestTimeAug':
+        return _packing(steps['transforms'])
+    return [steps] if str(steps['type']).endswith('PackDetInputs') else []

@@ -70,11 +70,14 @@ def test_the_rest_of_a_config_fits_together(name):
         for transform in [*dataset.pipeline, *cfg.tta_pipeline]:
             TRANSFORMS.build(transform)
     assert cfg.auto_scale_lr.base_batch_size > 0
+    assert 'enable' in cfg.auto_scale_lr  # MMDetection's own train.py wants it
     evaluator = dict(cfg.val_evaluator)
     assert evaluator['type'] in ('CocoMetric', 'VOCMetric')
     if evaluator['type'] == 'CocoMetric':
         assert evaluator['classwise']
         evaluator['ann_file'] = None  # not here
+        # 'auto' would take the first metric: the AP of the first class.
+        assert cfg.default_hooks.checkpoint.get('save_best') != 'auto'
     METRICS.build(evaluator)
     wrapper = build_optim_wrapper(
         nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), cfg.optim_wrapper
@@ -82,6 +85,18 @@ def test_the_rest_of_a_config_fits_together(name):
     # Darknet decays neither biases nor batch normalization.
     decay = {id(p): g['weight_decay'] for g in wrapper.optimizer.param_groups for p in g['params']}
     assert sorted(value > 0 for value in decay.values()) == [False, False, False, True]
+
+
+def sizes(pipeline):
+    return [tuple(step.scale) for step in pipeline if step.type.endswith('Resize')]
+
+
+# Those of studies have the hashes of their results: studies/bccd_tests.py has its own views.
+@pytest.mark.parametrize('name', [n for n in LEAVES if not n.startswith(('study', 'baselines'))])
+def test_several_views_are_as_large_as_the_test(name):
+    cfg = Config.fromfile(CONFIGS / name)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    assert sizes(cfg.tta_pipeline) == sizes(pipeline) != []
 
 
 @pytest.mark.parametrize('folder', ['voc0712', 'coco', 'bccd'])

@@ -10,8 +10,10 @@ model.data_preprocessor.batch_augments = None
 # Its anchors are laid out for 320x320.
 train_pipeline = _base_.train_pipeline
 test_pipeline = _base_.test_pipeline
+tta_pipeline = _base_.tta_pipeline
 train_pipeline[2].scale = (320, 320)
 test_pipeline[1].scale = (320, 320)
+tta_pipeline[1].scale = (320, 320)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

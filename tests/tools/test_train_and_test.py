@@ -110,6 +110,14 @@ def test_tta_views():
     assert [flip.prob for flip in flips] == [0.0, 1.0]
     assert {'instances', 'flip', 'flip_direction', 'scale_factor'} <= {*packed.meta_keys}
     assert (cfg.model.type, cfg.model.module.type) == ('DetTTAModel', 'M')
+    # Those that it inherits, of a data set whose metric reads the truths elsewhere, too.
+    view = [dict(type='mmdet.PackDetInputs', meta_keys=('flip',))]
+    views = [dict(type='TestTimeAug', transforms=[[dict(type='RandomFlip')], view])]
+    cfg = Config(dict(model=dict(type='M'), test_dataloader=dict(dataset=leaf), tta_pipeline=views))
+    use_tta(cfg)
+    (augment,) = cfg.test_dataloader.dataset.pipeline
+    assert augment.transforms[1][0].meta_keys == ('flip', 'instances')
+    assert cfg.tta_pipeline[0].transforms[1][0].meta_keys == ('flip',)
 
 
 def test_bad_arguments(config, tool, refused, tmp_path):

@@ -18,6 +18,8 @@ model = dict(
             )
         ],
     ),
+    # From random weights. From Darknet's, of ImageNet (docs/darknet_recipe.md says where):
+    # init_cfg=dict(type='PretrainedDarknet', checkpoint='weights/darknet19_448.conv.23')
     backbone=dict(type='Darknet19', out_indices=(4, 5)),
     neck=dict(
         type='YOLOV2Neck', in_channels=(512, 1024), out_channels=1024, passthrough_channels=64

@@ -1,4 +1,5 @@
 # YOLO9000, section 2, "Training for detection": 160 epochs from 1e-3, a tenth after 60 and 90.
+# (There from weights of ImageNet, which the configs here do not have by themselves.)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=160, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -24,5 +24,7 @@ param_scheduler = [
     ),
 ]
 train_dataloader = dict(batch_size=4)
-auto_scale_lr = dict(base_batch_size=4)
+auto_scale_lr = dict(enable=False, base_batch_size=4)
+# 'auto' would be the AP of the first class.
+default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP'))
 custom_hooks = _base_.custom_hooks + [dict(type='FocalLossAnalysisHook')]
