@@ -50,8 +50,8 @@ REPLACED = [
         r'train_dataloader.batch_size=1 train_dataloader.num_workers=1',
     ),
     (
-        r'(dist_train\.sh .*) 8$',
-        rf'\1 2 {EPOCH} train_dataloader.batch_size=2 train_dataloader.num_workers=1',
+        r'(dist_train\.sh .*) 8 (--auto-scale-lr)$',
+        rf'\1 2 \2 {EPOCH} train_dataloader.batch_size=2 train_dataloader.num_workers=1',
     ),
     # MMDetection's tools stumble where nothing is found.
     (r'\$MIM/tools/train\.py.*', r'\g<0> --cfg-options model.test_cfg.score_thr=0.0'),

@@ -176,7 +176,7 @@ def test_unknown_image_sizes_are_read(tmp_path):
 
 def test_no_resize_step(tmp_path):
     cfg = dataset_cfg(write_coco(tmp_path, [(0, 0, 10, 20)]), [dict(type='LoadImageFromFile')])
-    with pytest.raises(ValueError, match='no Resize step.*give the input size'):
+    with pytest.raises(ValueError, match='no Resize step.*give --input-size'):
         load_box_sizes(cfg)
     np.testing.assert_allclose(load_box_sizes(cfg, (200, 100)).sizes, [[20, 40]])
 
