@@ -560,17 +560,24 @@ def draw(rows):
 def write_labels(axis, labels, points):
     """Names at their points, inside, where they hide no point and no other name, if possible."""
     axis.figure.draw_without_rendering()  # now the points have their places
+    axis.autoscale(False)
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axis.transData.transform(points)]
     inside = axis.get_window_extent()
+    # Above and below, and ever farther, where others stand near.
+    offsets = [offset for step in range(0, 84, 12) for offset in (8 + step, -17 - step)]
     for name, point in labels.items():
         text = axis.annotate(name, point, xytext=(0, 8), textcoords='offset points')
-        for offset, side in itertools.product((8, -17), ('left', 'right')):
+        for offset, side in itertools.product(offsets, ('left', 'center', 'right')):
             text.set(ha=side, position=(0, offset))
             box = text.get_window_extent()
             within = inside.x0 <= box.x0 and box.x1 <= inside.x1
+            within = within and inside.y0 <= box.y0 and box.y1 <= inside.y1
             if within and not any(map(box.overlaps, taken)):
                 break
         taken.append(text.get_window_extent())
+        if offset not in offsets[:2]:
+            _, end = axis.transData.inverted().transform((box.x0, box.y0 if offset > 0 else box.y1))
+            axis.plot(2 * [point[0]], [point[1], end], color='grey', linewidth=0.6, zorder=1)
 
 
 def main(args=None):

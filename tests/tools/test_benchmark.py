@@ -271,6 +271,15 @@ def test_weights_and_images_of_the_user(tool, squares, data_root):
             ('SSD300', 1972, 0.918),
             ('YOLOv3, Darknet-53', 1194, 0.889),
         ],
+        # Flat, the third of them far from its point.
+        [
+            ('YOLOv2, cells of 16 pixels, focal', 64, 0.9164),
+            ('YOLOv2, half as wide, cells of 16 pixels, focal', 142, 0.921),
+            ('YOLOX-tiny', 211, 0.9233),
+            ('YOLOv2, cross entropy', 88, 0.9053),
+            ('RTMDet-tiny', 389, 0.8745),
+            ('SSD300', 1972, 0.918),
+        ],
     ],
 )
 def test_names_in_the_picture_hide_nothing(tool, near):
