@@ -14,8 +14,9 @@ import onnxruntime
 
 model, description, photo, drawn = sys.argv[1:]
 about, image = json.loads(Path(description).read_text('utf-8')), cv2.imread(photo)
-if about['input']['resize'] != 'stretch':
-    sys.exit(f'written for images that are stretched, not: {about["input"]["resize"]}')
+made_for = about['input']['resize'], about['input']['interpolation']
+if made_for != ('stretch', 'bilinear'):
+    sys.exit(f'written for images that are stretched, bilinear, not: {", ".join(made_for)}')
 pixels = cv2.resize(image, about['input']['size'])
 grey = np.floor(pixels @ (0.114, 0.587, 0.299))  # cv2.cvtColor would round; MMCV rounds down
 channels = dict(RGB=pixels[..., ::-1], BGR=pixels, grey=grey)

@@ -31,21 +31,23 @@ import argparse
 import importlib.util
 import json
 import tempfile
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
 from mmdet_yolo2fl import export
-from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet
+from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet, resize_note
 from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
 from mmdet_yolo2fl.export.check import onnx_runner, predict_by_pytorch, torch_runner
 from mmdet_yolo2fl.inference import find_sources
+from mmdet_yolo2fl.test_time_augmentation import unwrapped
 
 FORMATS = ('onnx', 'onnx-dynamic', 'onnx-nms', 'torch', 'darknet')
 
@@ -124,7 +126,7 @@ def load_images(args, cfg, detector):
     Raises:
         ValueError: If there are none.
     """
-    dataset_cfg = cfg.test_dataloader.dataset.copy()
+    dataset_cfg = unwrapped(deepcopy(cfg.test_dataloader.dataset))
     for step in dataset_cfg.pipeline:
         if args.size and step['type'].endswith('Resize'):
             step['scale'] = tuple(args.size)
@@ -157,11 +159,25 @@ def suppress_plainly(test_cfg):
             f'{nms.type}: the files are checked with plain NMS at {nms.iou_threshold}, and '
             'NAME_nms.onnx contains that; the others leave the choice to you'
         )
-        test_cfg.nms = dict(type='nms', iou_threshold=nms.iou_threshold)
+        among_all = nms.get('class_agnostic', False)
+        test_cfg.nms = ConfigDict(
+            type='nms', iou_threshold=nms.iou_threshold, class_agnostic=among_all
+        )
+
+
+def suppression_within_classes(args, test_cfg):
+    """ONNX has no other: leave out the file that contains it, or refuse it if it was asked for."""
+    if 'onnx-nms' not in args.formats or not test_cfg.nms.get('class_agnostic'):
+        return
+    text = 'class_agnostic: ONNX suppresses within each class, there is no onnx-nms'
+    if not args.all:
+        raise ValueError(f'{text}; --formats with others')
+    args.formats = tuple(name for name in args.formats if name != 'onnx-nms')
+    print(text)
 
 
 def write_and_check(args, cfg, detector, name, batches, size):
-    """Write the files; (file, Comparison) of each."""
+    """Write the files; (file, Comparison, images) of each."""
     for kind in args.formats:
         network = export.DecodedNetwork(detector)
         if kind == 'onnx':
@@ -181,7 +197,7 @@ def write_and_check(args, cfg, detector, name, batches, size):
         runner = torch_runner if kind == 'torch' else onnx_runner
         # The file of fixed shapes takes images of its own size only.
         fitting = [b for b in batches if kind != 'onnx' or b.shape[-2:] == batches[0].shape[-2:]]
-        yield path, export.compare(detector, runner(path, detector), fitting)
+        yield path, export.compare(detector, runner(path, detector), fitting), len(fitting)
 
 
 def darknet_and_back(args, cfg, detector, name, batches, size):
@@ -225,7 +241,10 @@ def main(args=None):
                 f'--size: the test pipeline makes {size[0]}x{size[1]} of it, since it keeps the '
                 'ratio of the images'
             )
+        if any(one.shape != batches[0].shape for one in batches):
+            print(f'{name}.onnx is for {size[0]}x{size[1]}, the size of the first image')
         fixed_size_only(args, size)
+        suppression_within_classes(args, detector.bbox_head.test_cfg)
         description = export.describe(cfg, detector, classes, size)
         AtomicLocalBackend().put_text(json.dumps(description, indent=1), args.out / f'{name}.json')
     except (OSError, ValueError) as error:
@@ -233,8 +252,8 @@ def main(args=None):
     print(f'{args.out / name}.json')
     wrong = []
     try:
-        for path, found in write_and_check(args, cfg, detector, name, batches, size):
-            report(path, found, len(batches))
+        for path, found, number in write_and_check(args, cfg, detector, name, batches, size):
+            report(path, found, number)
             if not found.equal:
                 wrong.append(path.name)
     except OSError as error:  # a full disk
@@ -250,6 +269,7 @@ def main(args=None):
             print(f'Nothing for Darknet: {error}')
         else:
             report(paths[1], found, len(batches))
+            print(resize_note(cfg))
             wrong += [] if found.equal else [paths[1].name]
     if wrong:
         sys.exit(f'{", ".join(wrong)}: not what PyTorch finds')

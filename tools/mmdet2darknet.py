@@ -11,7 +11,7 @@ writes both as it needs them.
 import sys
 
 try:
-    from mmdet_yolo2fl.darknet import mmdet_to_darknet
+    from mmdet_yolo2fl.darknet import mmdet_to_darknet, resize_note
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
@@ -59,8 +59,9 @@ def main(args=None):
         parser.error(f'--for-opencv {args.for_opencv}: a score threshold lies in 0..1')
     load_only_weights()
     try:
+        cfg = read_config(args, parser)
         paths = mmdet_to_darknet(
-            read_config(args, parser),
+            cfg,
             args.checkpoint,
             args.out,
             opencv_thresh=args.for_opencv,
@@ -70,6 +71,7 @@ def main(args=None):
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print('Wrote ' + ', '.join(map(str, paths)))
+    print(resize_note(cfg))
 
 
 if __name__ == '__main__':

@@ -143,9 +143,12 @@ def main(args=None):
     check(args, parser)
     cfg = read_config(args, parser)
     try:
-        own = args.out.resolve()  # what an earlier run has drawn
-        sources = find_sources(args.inputs)
-        sources = [s for s in sources if own not in Path(s.path).resolve().parents]
+        own = {(args.out / name).resolve() for name in ('drawn', 'crops')}  # of an earlier run
+        sources = [
+            source
+            for source in find_sources(args.inputs)
+            if source.kind == 'camera' or own.isdisjoint(Path(source.path).resolve().parents)
+        ]
         if not sources:
             raise ValueError(f'{" ".join(args.inputs)}: nothing but the predictions in {args.out}')
         inferencer = load_inferencer(cfg, args.checkpoint, args.device)

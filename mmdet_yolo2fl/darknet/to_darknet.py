@@ -17,6 +17,7 @@ from ..models.necks.yolov2_neck import (
     darknet_reorg,
     offset_major_reorg,
 )
+from ..resizing import how_resized
 from ..test_time_augmentation import unwrapped
 from .cfg import cfg_text
 from .files import write_all
@@ -183,6 +184,16 @@ def _test_size(config: Config) -> tuple[int, int]:
     raise ValueError(
         f'{config.filename}: the test pipeline has no Resize with a scale: give the input size'
     )
+
+
+def resize_note(config: Config) -> str:
+    """What a cfg cannot say: how images must come to its size; a line for the user."""
+    how = how_resized(config)['resize'] if _test_dataset(config).get('pipeline') else 'unknown'
+    text = f'Images come to the input size thus: {how}. '
+    if how == 'stretch':
+        text += "So do OpenCV and AlexeyAB's fork; Darknet's master puts them into a letterbox. "
+        return text + 'Back: tools/darknet2mmdet.py --resize stretch'
+    return text + "Darknet's master has a letterbox; OpenCV and AlexeyAB's fork stretch"
 
 
 def _test_dataset(config: Config) -> Mapping:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from mmengine.config import Config
 from torch import nn
 
+from ..resizing import how_resized
+
 
 def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tuple) -> dict:
     """Classes, anchors, preprocessing and thresholds, for a JSON file beside the exports.
@@ -37,7 +39,7 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
             # (pixel in 0..255 - mean) / std
             mean=pre.mean.flatten().tolist() if normalize else [0.0] * channels,
             std=pre.std.flatten().tolist() if normalize else [1.0] * channels,
-            resize=_resize(cfg),
+            **how_resized(cfg),
         ),
         map=dict(
             order='for each anchor: tx, ty, tw, th, to, class logits',
@@ -49,18 +51,6 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
         boxes='x1, y1, x2, y2 in pixels of the input',
         score_thr=float(test_cfg.get('score_thr', 0.0)),
         nms_iou_threshold=float(test_cfg.nms.iou_threshold),
+        class_agnostic=bool(test_cfg.nms.get('class_agnostic', False)),
         max_per_img=int(test_cfg.max_per_img),
     )
-
-
-def _resize(cfg: Config) -> str:
-    """How the test pipeline brings an image to the size of the network."""
-    steps = [step for step in cfg.test_dataloader.dataset.pipeline if 'Resize' in step['type']]
-    if not steps:
-        return 'none'
-    step = steps[-1]
-    if step.get('letterbox', step['type'].endswith('DarknetResize')):
-        return 'letterbox: keep the ratio, centred on grey'
-    if step.get('keep_ratio', False):
-        return 'keep the ratio, at the top left corner'
-    return 'stretch'

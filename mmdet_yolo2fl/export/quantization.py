@@ -29,6 +29,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ..anchor_clusters import leaf_datasets
+from ..test_time_augmentation import unwrapped
 
 # All that our networks consist of. What decodes the map is left in float.
 OPERATORS = ['Conv', 'Relu', 'Clip', 'LeakyRelu', 'MaxPool', 'Add', 'Concat', 'Slice', 'Reshape']
@@ -98,7 +99,7 @@ def training_images(cfg: Config, detector: nn.Module, number: int, seed: int = 0
     if not paths:
         raise ValueError(f'{cfg.filename}: there is no image in its training set')
     chosen = np.random.default_rng(seed).permutation(len(paths))[:number]
-    steps = cfg.test_dataloader.dataset.pipeline
+    steps = unwrapped(cfg.test_dataloader.dataset).pipeline
     pipeline = Compose([step for step in steps if not step['type'].endswith('LoadAnnotations')])
     with torch.no_grad():
         return [
@@ -141,12 +142,13 @@ def quantize(
                 f'the file was made for {size[3]}x{size[2]}, but the test pipeline of the config '
                 f'makes {image.shape[3]}x{image.shape[2]}: export it again'
             )
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f'{path.stem}.unfinished{path.suffix}')
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _removed(unfinished):
         prepared = Path(folder, 'prepared.onnx')
         # Our shapes are known without sympy.
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         network, last = _network(onnx.load(prepared))
-        unfinished = path.with_name(f'{path.stem}.unfinished{path.suffix}')
         quantize_static(
             prepared,
             unfinished,
@@ -160,7 +162,15 @@ def quantize(
             weight_type=QuantType.QInt8,
             calibrate_method=METHODS[method],
         )
-    os.replace(unfinished, path)
+        os.replace(unfinished, path)
+
+
+@contextlib.contextmanager
+def _removed(file: Path):
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def evaluate(

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..checkpoints import load_only_weights, verify_checkpoint
 from ..detector import check_state_fits
+from ..test_time_augmentation import unwrapped
 
 
 class _Inferencer(DetInferencer):
@@ -33,13 +34,14 @@ class _Inferencer(DetInferencer):
 
 def _make_arrays_grey(cfg: Config) -> None:
     """Where images are loaded in grey, frames and arrays, which are in colour, become so too."""
-    pipeline = cfg.test_dataloader.dataset.get('pipeline') or []
+    dataset = unwrapped(cfg.test_dataloader.dataset)
+    pipeline = dataset.get('pipeline') or []
     for number, step in enumerate(pipeline):
         if 'LoadImage' in str(step['type']) and step.get('color_type') == 'grayscale':
             # By OpenCV's weights of blue, green and red; what is grey already passes.
             weights = (0.114, 0.587, 0.299)
             grey = dict(type='RandomGrayscale', prob=1.0, channel_weights=weights)
-            cfg.test_dataloader.dataset.pipeline = [
+            dataset.pipeline = [
                 *pipeline[: number + 1],
                 grey,
                 *pipeline[number + 1 :],

@@ -46,6 +46,7 @@ def test_from_darknet_through_training_back_to_darknet(tmp_path, tool, data_root
         ]
     )
     tool('mmdet2darknet')([str(config), str(runs / 'iter_4.pth'), str(tmp_path / 'back')])
+    assert "Darknet's master has a letterbox" in capsys.readouterr().out
     before, after = read_weights(weights), read_weights(tmp_path / 'back' / 'cells.weights')
     # two accumulated updates of two mini-batches of two images
     assert after[0].seen == before[0].seen + 8

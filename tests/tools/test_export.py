@@ -2,10 +2,12 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
+from mmdet_yolo2fl.darknet import resize_note
 from mmdet_yolo2fl.export import (
     Comparison,
     DecodedNetwork,
@@ -25,6 +28,7 @@ from mmdet_yolo2fl.export import (
     load_yolov2,
 )
 from mmdet_yolo2fl.export.check import onnx_runner, torch_runner, with_nms
+from mmdet_yolo2fl.resizing import how_resized
 from tests.documentation import blocks
 from tests.test_checkpoints import Hostile
 
@@ -315,6 +319,75 @@ def test_soft_nms_becomes_plain(config, checkpoint, tmp_path):
     assert 'soft_nms: the files are checked with plain NMS at 0.3' in printed
     assert printed.count('in 2 images') == 2 and ' 0 boxes' not in printed
     assert json.loads((tmp_path / 'soft.json').read_text())['nms_iou_threshold'] == 0.3
+
+
+def test_how_images_come_to_the_size(config):
+    cfg = Config.fromfile(config)
+
+    def how(**step):
+        dataset = dict(pipeline=[dict(type='LoadImageFromFile'), *([step] if step else [])])
+        cfg.test_dataloader.dataset = dict(type='Wrapper', dataset=dataset)
+        return tuple(how_resized(cfg).values())
+
+    assert how() == ('none', 'none')
+    assert how(type='Resize', scale=(8, 8)) == ('stretch', 'bilinear')
+    assert how(type='mmdet.Resize', interpolation='area') == ('stretch', 'area')
+    assert how(type='Resize', keep_ratio=True)[0] == 'keep the ratio, at the top left corner'
+    letterbox = 'letterbox: keep the ratio, centred on grey (127.5)'
+    assert how(type='DarknetResize') == (letterbox, 'darknet')
+    stretched = dict(type='DarknetResize', letterbox=False)
+    assert how(**stretched) == ('stretch', 'darknet')
+    assert how(**stretched, interpolation='opencv') == ('stretch', 'bilinear')
+    assert 'Back: tools/darknet2mmdet.py --resize stretch' in resize_note(cfg)
+    how(type='DarknetResize')
+    assert 'letterbox' in resize_note(cfg) and 'Back' not in resize_note(cfg)
+
+
+def test_the_examples_refuse_another_interpolation(exported, tmp_path):
+    out, *_, data_root = exported
+    about = json.loads((out / 'squares.json').read_text())
+    about['input']['interpolation'] = 'darknet'
+    (tmp_path / 'squares.json').write_text(json.dumps(about))
+    for example, kind in (('onnx_runtime', '_nms'), ('opencv_dnn', '')):
+        shutil.copy(out / f'squares{kind}.onnx', tmp_path)
+        with pytest.raises(subprocess.CalledProcessError) as failed:
+            run_example(example, tmp_path, 'squares', data_root / '1.png', tmp_path / 'drawn.png')
+        assert 'not: stretch, darknet' in failed.value.stderr
+
+
+def test_suppression_among_all_classes(config, checkpoint, tmp_path, tool, refused):
+    """ONNX has none; of soft NMS, too, it stays when it becomes plain."""
+    file = tmp_path / 'all.py'
+    nms = 'dict(_delete_=True, type="soft_nms", iou_threshold=0.3, class_agnostic=True)'
+    file.write_text(f"_base_ = '{config}'\nmodel = dict(test_cfg=dict(nms={nms}))\n")
+    common = [file, checkpoint, '--out', tmp_path / 'out', '--num-images', '2']
+    message = refused(tool('export'), *common, '--formats', 'onnx-nms')
+    assert 'class_agnostic: ONNX suppresses within each class' in message
+    printed = export(*common, '--formats', 'onnx')
+    assert 'in 2 images' in printed and ' 0 boxes' not in printed
+    assert json.loads((tmp_path / 'out/all.json').read_text())['class_agnostic'] is True
+    args = SimpleNamespace(all=True, formats=('onnx', 'onnx-nms'))
+    parts = tool('export').__globals__
+    parts['suppression_within_classes'](args, parts['ConfigDict'](nms=dict(class_agnostic=True)))
+    assert args.formats == ('onnx',)
+
+
+def test_photos_of_several_shapes(config, checkpoint, tmp_path):
+    """The file of one size is compared on those of its size, and says on how many."""
+    for name, shape in (('a', (60, 90)), ('b', (90, 60)), ('c', (60, 90))):
+        noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f'{name}.png'), noise)
+    file = tmp_path / 'ratio.py'
+    file.write_text(
+        f"_base_ = '{config}'\ntest_pipeline = [dict(type='LoadImageFromFile'), "
+        "dict(type='Resize', scale=(96, 64), keep_ratio=True), dict(type='PackDetInputs')]\n"
+        'test_dataloader = dict(dataset=dict(pipeline=test_pipeline))\n'
+    )
+    images = [tmp_path / f'{name}.png' for name in 'abc']
+    arguments = ('--out', tmp_path / 'out', '--formats', 'onnx', '--images', *images)
+    printed = export(file, checkpoint, *arguments)
+    assert 'ratio.onnx is for 96x64, the size of the first image' in printed
+    assert 'boxes in 2 images' in printed
 
 
 def test_usage_errors(config, checkpoint, data_root, tmp_path, tool, refused):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -219,6 +220,18 @@ def test_its_own_drawings_are_no_input(config, checkpoint, data_root, tool, caps
             [str(config), str(checkpoint), str(data_root), '--out', str(out), '--device', 'cpu']
         )
         assert 'in 4 images' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('out', ['.', 'sub'])
+def test_results_may_lie_beside_or_above_the_images(
+    config, checkpoint, data_root, tool, capsys, monkeypatch, out
+):
+    (data_root / 'sub').mkdir()
+    shutil.copy(data_root / '1.png', data_root / 'sub/5.png')
+    monkeypatch.chdir(data_root)
+    for _ in range(2):
+        tool('predict')([str(config), str(checkpoint), '.', '--out', out, '--device', 'cpu'])
+        assert 'in 5 images' in capsys.readouterr().out
 
 
 def test_names_of_another_detector_are_refused(

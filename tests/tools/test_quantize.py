@@ -130,10 +130,11 @@ def test_perfect_boxes_have_an_ap_of_1(files):
 
 def test_tool_and_example(files, tool, tmp_path, capsys):
     config, _, _, folder = files
-    out = tmp_path / 'squares_int8.onnx'
+    out = tmp_path / 'new/folder/squares_int8.onnx'
     args = [config, folder / 'squares_nms.onnx', '--out', out, '--repeat', '1']
     tool('quantize')([str(arg) for arg in args])
     printed = capsys.readouterr().out
+    assert [file.name for file in out.parent.iterdir()] == [out.name]
     assert 'from 4 images of the training set' in printed
     rows = {line.split(' | ')[0]: line for line in printed.splitlines() if line.startswith('| ')}
     assert {'| MB', '| ms', '| bbox_mAP_50'} <= {*rows}
