@@ -14,7 +14,7 @@ import onnxruntime
 
 model, description, photo, drawn = sys.argv[1:]
 about, image = json.loads(Path(description).read_text('utf-8')), cv2.imread(photo)
-made_for = about['input']['resize'], about['input']['interpolation']
+made_for = about['input']['resize'], about['input'].get('interpolation', 'bilinear')
 if made_for != ('stretch', 'bilinear'):
     sys.exit(f'written for images that are stretched, bilinear, not: {", ".join(made_for)}')
 pixels = cv2.resize(image, about['input']['size'])

@@ -13,7 +13,7 @@ import numpy as np
 
 model, description, photo, drawn = sys.argv[1:]
 about, image = json.loads(Path(description).read_text('utf-8')), cv2.imread(photo)
-made_for = about['input']['resize'], about['input']['interpolation']
+made_for = about['input']['resize'], about['input'].get('interpolation', 'bilinear')
 if made_for != ('stretch', 'bilinear'):
     sys.exit(f'written for images that are stretched, bilinear, not: {", ".join(made_for)}')
 pixels = cv2.resize(image, about['input']['size'])
@@ -48,7 +48,8 @@ scores = scores.transpose(0, 2, 3, 1).reshape(len(boxes), -1)
 slot, label = np.nonzero(scores > about['score_thr'])
 boxes, scores = boxes[slot], scores[slot, label]
 limits = about['score_thr'], about['nms_iou_threshold']
-group = label * (not about['class_agnostic'])  # what suppresses each other
+# What suppresses each other.
+group = label * (not about.get('class_agnostic', False))
 for index in cv2.dnn.NMSBoxesBatched(boxes.tolist(), scores.tolist(), group.tolist(), *limits):
     (x, y, w, h), name = boxes[index], about['classes'][label[index]]
     print(name, f'{scores[index]:.4f} {x:.1f} {y:.1f} {x + w:.1f} {y + h:.1f}')

@@ -51,7 +51,9 @@ class _KeyValueAction(DictAction):
             super().__call__(parser, namespace, values, option_string)
         except (ValueError, AssertionError) as error:
             parser.error(f'{option_string} takes KEY=VALUE, got {" ".join(values)} ({error})')
-        setattr(namespace, f'raw_{self.dest}', values)  # for a process of the same options
+        # For a process of the same options; given twice, both count.
+        earlier = getattr(namespace, f'raw_{self.dest}', [])
+        setattr(namespace, f'raw_{self.dest}', [*earlier, *values])
         if not all(key and all(key.split('.')) for key in getattr(namespace, self.dest)):
             parser.error(f'{option_string} takes KEY=VALUE, got {" ".join(values)}')
 

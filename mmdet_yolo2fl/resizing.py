@@ -14,11 +14,13 @@ def how_resized(cfg: Config) -> dict[str, str]:
         rounds nothing, all others are OpenCV's.
     """
     pipeline = unwrapped(cfg.test_dataloader.dataset).pipeline
-    steps = [step for step in pipeline if 'Resize' in step['type']]
+    # In configs of pure Python types are classes.
+    kinds = [getattr(step['type'], '__name__', step['type']) for step in pipeline]
+    steps = [(kind, step) for kind, step in zip(kinds, pipeline) if 'Resize' in kind]
     if not steps:
         return dict(resize='none', interpolation='none')
-    step = steps[-1]
-    darknet = step['type'].endswith('DarknetResize')
+    kind, step = steps[-1]
+    darknet = kind.endswith('DarknetResize')
     interpolation = step.get('interpolation', 'darknet' if darknet else 'bilinear')
     # DarknetResize's other choice is OpenCV's.
     interpolation = 'bilinear' if interpolation == 'opencv' else interpolation

@@ -574,6 +574,9 @@ def write_labels(axis, labels, points):
             within = within and inside.y0 <= box.y0 and box.y1 <= inside.y1
             if within and not any(map(box.overlaps, taken)):
                 break
+        else:
+            offset = offsets[0]
+            text.set(ha='left', position=(0, offset))
         taken.append(text.get_window_extent())
         if offset not in offsets[:2]:
             _, end = axis.transData.inverted().transform((box.x0, box.y0 if offset > 0 else box.y1))

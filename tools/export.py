@@ -241,7 +241,7 @@ def main(args=None):
                 f'--size: the test pipeline makes {size[0]}x{size[1]} of it, since it keeps the '
                 'ratio of the images'
             )
-        if any(one.shape != batches[0].shape for one in batches):
+        if 'onnx' in args.formats and any(one.shape != batches[0].shape for one in batches):
             print(f'{name}.onnx is for {size[0]}x{size[1]}, the size of the first image')
         fixed_size_only(args, size)
         suppression_within_classes(args, detector.bbox_head.test_cfg)

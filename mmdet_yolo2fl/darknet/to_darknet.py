@@ -188,11 +188,14 @@ def _test_size(config: Config) -> tuple[int, int]:
 
 def resize_note(config: Config) -> str:
     """What a cfg cannot say: how images must come to its size; a line for the user."""
-    how = how_resized(config)['resize'] if _test_dataset(config).get('pipeline') else 'unknown'
-    text = f'Images come to the input size thus: {how}. '
-    if how == 'stretch':
+    how = dict(resize='unknown')
+    if _test_dataset(config).get('pipeline'):
+        how = how_resized(config)
+    text = f'Images come to the input size thus: {how["resize"]}. '
+    if how['resize'] == 'stretch':
         text += "So do OpenCV and AlexeyAB's fork; Darknet's master puts them into a letterbox. "
-        return text + 'Back: tools/darknet2mmdet.py --resize stretch'
+        text += 'Back: tools/darknet2mmdet.py --resize stretch'
+        return text + ' --interpolation opencv' * (how['interpolation'] != 'darknet')
     return text + "Darknet's master has a letterbox; OpenCV and AlexeyAB's fork stretch"
 
 

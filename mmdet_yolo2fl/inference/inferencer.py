@@ -34,7 +34,7 @@ class _Inferencer(DetInferencer):
 
 def _make_arrays_grey(cfg: Config) -> None:
     """Where images are loaded in grey, frames and arrays, which are in colour, become so too."""
-    dataset = unwrapped(cfg.test_dataloader.dataset)
+    dataset = cfg.test_dataloader.dataset
     pipeline = dataset.get('pipeline') or []
     for number, step in enumerate(pipeline):
         if 'LoadImage' in str(step['type']) and step.get('color_type') == 'grayscale':
@@ -72,6 +72,8 @@ def load_inferencer(
     if not cfg.get('test_dataloader'):
         raise ValueError(f'{cfg.filename}: has no test_dataloader, whose pipeline predictions need')
     cfg = deepcopy(cfg)  # which is changed here and by the inferencer
+    # Which looks for pipeline and classes in the outermost data set.
+    cfg.test_dataloader.dataset = unwrapped(cfg.test_dataloader.dataset)
     _make_arrays_grey(cfg)
     inferencer = _Inferencer(cfg, str(checkpoint), device, show_progress=False)
     names = inferencer.model.dataset_meta['classes']

@@ -24,7 +24,15 @@ test_pipeline = [
     dict(type='Resize', scale=(96, 64), keep_ratio=False),
     dict(type='PackDetInputs', meta_keys=('ori_shape', 'img_shape', 'scale_factor')),
 ]
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline, num_images=2))
+_images = dict(type='TinyTrafficDataset', split='val', test_mode=True, num_images=2)
+test_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='RepeatDataset',
+        times=1,
+        dataset=dict(pipeline=test_pipeline, **_images),
+    )
+)
 """
 
 
@@ -40,6 +48,7 @@ def grey(tmp_path):
 
 
 def test_frames_in_colour_become_grey(grey):
+    """Of a test set in a wrapper, too."""
     colour = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     weighed = (colour * np.array([0.114, 0.587, 0.299])).sum(2).astype(np.uint8)
     results = [

@@ -293,6 +293,13 @@ def test_names_in_the_picture_hide_nothing(tool, near):
     assert not any(box.contains(*point) for box in boxes for point in points)
     frame = axis.get_window_extent()
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
+    assert all(frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in boxes)
+
+
+def test_a_name_for_which_there_is_no_room_stays_near(tool):
+    rows = [dict(config=100 * 'long ', mode='float32', prediction_ms=5.0, AP50=0.5)]
+    (axis,) = tool('benchmark').__globals__['draw'](rows).axes
+    assert axis.texts[0].get_position() == (0, 8)
 
 
 def test_bars_without_accuracies(tool):

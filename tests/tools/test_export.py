@@ -19,6 +19,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.darknet import resize_note
+from mmdet_yolo2fl.datasets.transforms import DarknetResize
 from mmdet_yolo2fl.export import (
     Comparison,
     DecodedNetwork,
@@ -332,13 +333,16 @@ def test_how_images_come_to_the_size(config):
     assert how() == ('none', 'none')
     assert how(type='Resize', scale=(8, 8)) == ('stretch', 'bilinear')
     assert how(type='mmdet.Resize', interpolation='area') == ('stretch', 'area')
+    assert how(type=DarknetResize, letterbox=False) == ('stretch', 'darknet')
+    assert resize_note(cfg).endswith('--resize stretch')
     assert how(type='Resize', keep_ratio=True)[0] == 'keep the ratio, at the top left corner'
     letterbox = 'letterbox: keep the ratio, centred on grey (127.5)'
     assert how(type='DarknetResize') == (letterbox, 'darknet')
     stretched = dict(type='DarknetResize', letterbox=False)
     assert how(**stretched) == ('stretch', 'darknet')
     assert how(**stretched, interpolation='opencv') == ('stretch', 'bilinear')
-    assert 'Back: tools/darknet2mmdet.py --resize stretch' in resize_note(cfg)
+    back = 'Back: tools/darknet2mmdet.py --resize stretch --interpolation opencv'
+    assert resize_note(cfg).endswith(back)
     how(type='DarknetResize')
     assert 'letterbox' in resize_note(cfg) and 'Back' not in resize_note(cfg)
 

@@ -284,7 +284,7 @@ def test_a_worker_gets_the_options_and_nothing_else(tool, study, monkeypatch, tm
             return 1
 
     monkeypatch.setattr('subprocess.Popen', Popen)
-    options = ['--cfg', 'a.b=1', 'c=x=2', '--rows', 'gamma=2']
+    options = ['--cfg', 'a.b=1', '--rows', 'gamma=2', '--cfg-options', 'c=x=2']
     file = Path(study())
     file.write_text(
         file.read_text().replace('    focal=', "    **{'gamma=2': _common},\n    focal=")
