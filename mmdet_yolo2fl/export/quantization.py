@@ -143,15 +143,15 @@ def quantize(
                 f'makes {image.shape[3]}x{image.shape[2]}: export it again'
             )
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f'{path.stem}.unfinished{path.suffix}')
-    with tempfile.TemporaryDirectory() as folder, _quiet(), _removed(unfinished):
-        prepared = Path(folder, 'prepared.onnx')
+    # Beside the result, where a renamed file may go.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet():
+        prepared, finished = Path(folder, 'prepared.onnx'), Path(folder, 'finished.onnx')
         # Our shapes are known without sympy.
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         network, last = _network(onnx.load(prepared))
         quantize_static(
             prepared,
-            unfinished,
+            finished,
             _Reader(images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=OPERATORS,
@@ -162,15 +162,7 @@ def quantize(
             weight_type=QuantType.QInt8,
             calibrate_method=METHODS[method],
         )
-        os.replace(unfinished, path)
-
-
-@contextlib.contextmanager
-def _removed(file: Path):
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
+        os.replace(finished, path)
 
 
 def evaluate(
