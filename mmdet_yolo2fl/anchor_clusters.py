@@ -10,6 +10,8 @@ from mmdet.registry import DATASETS
 from rich.console import Console
 from rich.progress import track
 
+from .resizing import transform_name
+
 # yolov2-voc.cfg
 VOC_ANCHORS = (
     (1.3221, 1.73145),
@@ -197,9 +199,12 @@ def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], bool]:
         ValueError: If there is no such step with one scale, and no ``input_size``.
     """
     for step in pipeline:
-        kind = step['type'] if isinstance(step['type'], str) else step['type'].__name__
-        kind = kind.split('.')[-1]
-        if kind not in ('Resize', 'RandomResize', 'RandomChoiceResize', 'FixShapeResize'):
+        if transform_name(step) not in (
+            'Resize',
+            'RandomResize',
+            'RandomChoiceResize',
+            'FixShapeResize',
+        ):
             continue
         scale = step.get('scale') or (step.get('width'), step.get('height'))
         scale = (scale, scale) if isinstance(scale, int) else tuple(scale)

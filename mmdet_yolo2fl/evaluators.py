@@ -12,7 +12,14 @@ def evaluators(config: Mapping, *splits: str) -> list[dict]:
     return found
 
 
+def is_coco(evaluator: Mapping) -> bool:
+    """Whether a metric is MMDetection's ``CocoMetric``; in configs of pure Python types are
+    classes."""
+    kind = evaluator.get('type')
+    return getattr(kind, '__name__', str(kind)).split('.')[-1] == 'CocoMetric'
+
+
 def coco_files(config: Mapping, split: str) -> list[str]:
     """The annotation files that metrics read by pycocotools."""
-    metrics = [one for one in evaluators(config, split) if one.get('type') == 'CocoMetric']
+    metrics = filter(is_coco, evaluators(config, split))
     return [one['ann_file'] for one in metrics if one.get('ann_file')]

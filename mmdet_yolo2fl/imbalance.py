@@ -95,10 +95,11 @@ def class_counts(dataset, num_classes: int) -> np.ndarray:
 def class_weights(
     counts: Sequence[int], method: str = 'effective_number', beta: float = 0.999
 ) -> np.ndarray:
-    """Weights of classes from their counts; their mean is 1.
+    """Weights of classes from their counts; the mean of those with boxes is 1.
 
     Args:
-        counts (Sequence[int]): ``(C,)``. A class without boxes counts as one with a single box.
+        counts (Sequence[int]): ``(C,)``. A class without boxes gets the largest weight of the
+            others: a weight of its own would be so large that the mean left nothing to them.
         method (str): 'inverse_frequency', 1 / n; or 'effective_number',
             ``(1 - beta) / (1 - beta^n)`` (arXiv:1901.05555, equations 2 and 3), which lies
             between none (beta = 0) and the inverse frequency (beta towards 1).
@@ -117,12 +118,16 @@ def class_weights(
         raise ValueError(f'method must be one of {METHODS}, got {method!r}')
     if not 0 <= beta < 1:
         raise ValueError(f'beta must lie in [0, 1), got {beta}')
+    present = counts > 0
+    if not present.any():
+        return np.ones_like(counts)
     counts = counts.clip(min=1)
     if method == 'inverse_frequency' or beta == 0:
         weights = 1 / counts if method == 'inverse_frequency' else np.ones_like(counts)
     else:
         weights = (1 - beta) / -np.expm1(counts * np.log(beta))
-    return weights * len(weights) / weights.sum()
+    weights[~present] = weights[present].max()
+    return weights / weights[present].mean()
 
 
 def suggested_alpha(weights: Sequence[float], alpha: float = 0.25) -> np.ndarray:

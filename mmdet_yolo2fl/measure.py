@@ -2,8 +2,9 @@
 
 import platform
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from mmengine.utils import track_iter_progress
@@ -14,6 +15,26 @@ def synchronize(device: str) -> None:
     """Wait for a GPU."""
     if 'cuda' in str(device):
         torch.cuda.synchronize()
+
+
+def names_of(configs: Sequence[Path], checkpoints: Sequence[str] | None) -> list[str]:
+    """The file names; where they are the same, the paths, and where these are, the checkpoints'."""
+    paths = [str(path) for path in configs]
+    with_checkpoints = [
+        f'{path}, {Path(checkpoint).stem}' for path, checkpoint in zip(paths, checkpoints or paths)
+    ]
+    numbered = [f'{name} ({number})' for number, name in enumerate(with_checkpoints, 1)]
+    for names in ([path.stem for path in configs], paths, with_checkpoints):
+        if len(set(names)) == len(names):
+            return names
+    return numbered
+
+
+def use(device: str) -> None:
+    """Make a GPU the one that is waited for, and whose memory is measured."""
+    device = torch.device(device)
+    if device.index is not None:  # 'cuda' is the current one already
+        torch.cuda.set_device(device)
 
 
 def clock(device: str, function: Callable, *args) -> float:

@@ -80,7 +80,11 @@ def problem(key: str, value: Any, hint: Any) -> str | None:
 
 def _is_layer(cfg: Mapping) -> bool:
     kind = cfg.get('type')
-    return bool(kind) and (not isinstance(kind, str) or MODELS.get(kind) is not None)
+    if not isinstance(kind, str):
+        return bool(kind)
+    # Where MMCV looks: in the registry of the scope, MMDetection's or another one.
+    with MODELS.switch_scope_and_registry(None) as registry:
+        return registry.get(kind) is not None
 
 
 def fits(value: Any, hint: Any) -> bool:

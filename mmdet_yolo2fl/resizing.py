@@ -1,9 +1,17 @@
 """How images come to the size of a network."""
 
+from collections.abc import Mapping
+
 from mmengine.config import Config
 
 from .datasets.transforms.darknet_resize import GREY
 from .test_time_augmentation import unwrapped
+
+
+def transform_name(step: Mapping) -> str:
+    """Without its scope; in configs of pure Python types are classes."""
+    kind = step['type']
+    return getattr(kind, '__name__', kind).split('.')[-1]
 
 
 def how_resized(cfg: Config) -> dict[str, str]:
@@ -14,13 +22,11 @@ def how_resized(cfg: Config) -> dict[str, str]:
         rounds nothing, all others are OpenCV's.
     """
     pipeline = unwrapped(cfg.test_dataloader.dataset).pipeline
-    # In configs of pure Python types are classes.
-    kinds = [getattr(step['type'], '__name__', step['type']) for step in pipeline]
-    steps = [(kind, step) for kind, step in zip(kinds, pipeline) if 'Resize' in kind]
+    steps = [step for step in pipeline if 'Resize' in transform_name(step)]
     if not steps:
         return dict(resize='none', interpolation='none')
-    kind, step = steps[-1]
-    darknet = kind.endswith('DarknetResize')
+    step = steps[-1]
+    darknet = transform_name(step) == 'DarknetResize'
     interpolation = step.get('interpolation', 'darknet' if darknet else 'bilinear')
     # DarknetResize's other choice is OpenCV's.
     interpolation = 'bilinear' if interpolation == 'opencv' else interpolation

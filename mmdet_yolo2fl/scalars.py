@@ -8,6 +8,11 @@ from pathlib import Path
 SCALARS = '*/vis_data/scalars.json'
 
 
+def is_metric(key: str) -> bool:
+    """Whether a name is that of a validation; FocalLossAnalysisHook's belong to the training."""
+    return '/' in key and not key.startswith('focal/')
+
+
 def logged_scalars(folder: Path) -> Iterator[dict]:
     """What was logged in all starts of a run, in their order."""
     for file in sorted(folder.glob(SCALARS)):

@@ -31,6 +31,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +54,10 @@ from .checkpoints import (
 from .datasets.annotation_check import check_annotations
 from .detector import check_fit
 from .engine import work_dir_lock
-from .evaluators import coco_files, evaluators
+from .evaluators import coco_files, evaluators, is_coco
 from .measure import machine
-from .scalars import logged_scalars
-from .study_tables import HEADLINES, write_text
+from .scalars import is_metric, logged_scalars
+from .study_tables import HEADLINES, averages, write_text
 from .test_time_augmentation import use_tta
 
 DETECTIONS = 'detections'
@@ -242,9 +243,9 @@ def _run_config(config, overrides, options, seed, folder) -> Config:
     config.work_dir = str(folder)
     config.randomness = dict(seed=seed)
     config.resume = True
-    # By which AP50 of each class is found; CocoMetric takes the truths from the samples.
+    # By which AP50 of each class is found.
     for evaluator in evaluators(config, 'val', 'test'):
-        if evaluator['type'] == 'CocoMetric' and not evaluator.get('ann_file'):
+        if is_coco(evaluator):
             evaluator['outfile_prefix'] = str(folder / DETECTIONS)
     return config
 
@@ -282,13 +283,9 @@ def carry_out(run: Run) -> dict:
         load_only_weights()
         _forget_other_configs(run)
         result = _evaluate(run) if run.checkpoint else _train(run)
-        result['metrics'] |= _by_class(run.folder / DETECTIONS)
-        for names in HEADLINES:  # of VOC, and of COCO's own annotation file
-            for name, logged in zip(HEADLINES[0], names):
-                if name not in result['metrics'] and logged in result['metrics']:
-                    result['metrics'][name] = result['metrics'][logged]
+        result['metrics'] |= averages(result['metrics'])
         by = evaluators(run.config, 'test' if run.checkpoint else 'val')
-        if not result['metrics'] and any(one['type'] == 'CocoMetric' for one in by):
+        if not result['metrics'] and any(map(is_coco, by)):
             # It says nothing where a detector has found nothing.
             result['metrics'] = dict.fromkeys(HEADLINES[0], 0.0)
         result |= dict(
@@ -309,12 +306,13 @@ def _forget_other_configs(run: Run) -> None:
     write_text(stamp, run.hash)
 
 
-def _by_class(prefix: Path) -> dict[str, float]:
+def _by_class(run: Run, split: str, classes: Sequence[str]) -> dict[str, float]:
     """AP50 and AP, of all and of every class, of the detections that CocoMetric wrote, if any."""
+    prefix, metrics = run.folder / DETECTIONS, {}
     if not Path(f'{prefix}.bbox.json').is_file():
         return {}
-    metrics = {}
-    for name, (ap50, ap) in ap_by_class(prefix).items():
+    truths = next(iter(coco_files(run.config, split)), None)
+    for name, (ap50, ap) in ap_by_class(prefix, truths, classes).items():
         suffix = '' if name == 'all' else f' {name}'
         metrics |= {f'AP50{suffix}': float(ap50), f'AP{suffix}': float(ap)}
     return metrics
@@ -329,8 +327,9 @@ def _evaluate(run: Run) -> dict:
     check_fit(runner.model, config.load_from)
     start = time.monotonic()
     metrics = runner.test()
+    classes = runner.test_dataloader.dataset.metainfo['classes']
     return dict(
-        metrics=metrics,
+        metrics=metrics | _by_class(run, 'test', classes),
         curve=[],
         minutes=(time.monotonic() - start) / 60,
         images=len(runner.test_dataloader.dataset),
@@ -370,8 +369,9 @@ def _train(run: Run) -> dict:
         metrics = {key: value for key, value in curve[-1].items() if key != 'epoch'}
     else:  # it was killed between the last evaluation and this point
         metrics = runner.val_loop.run()
+    classes = runner.val_dataloader.dataset.metainfo['classes']
     return dict(
-        metrics=metrics,
+        metrics=metrics | _by_class(run, 'val', classes),
         curve=curve,
         minutes=minutes,
         images=runner.max_epochs * len(runner.train_dataloader.dataset)
@@ -412,9 +412,7 @@ def learning_curve(folder: Path) -> list[dict]:
     each epoch."""
     found = {}
     for row in logged_scalars(folder):
-        values = {
-            key: value for key, value in row.items() if '/' in key and not key.startswith('focal/')
-        }
+        values = {key: value for key, value in row.items() if is_metric(key)}
         if values:
             found[row['step']] = dict(epoch=row['step'], **values)
     return [found[epoch] for epoch in sorted(found)]

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,22 @@ HEADLINES = (
     ('coco/bbox_mAP_50', 'coco/bbox_mAP'),
     ('pascal_voc/AP50', 'pascal_voc/mAP'),
 )
+
+
+def averages(metrics: dict[str, float]) -> dict[str, float]:
+    """AP50 and AP among the metrics of a run, by these names; what it does not have is missing.
+
+    ``VOCMetric``'s mean is over its own thresholds, by default 0.5 alone: it is no AP, unless
+    there are ten.
+    """
+    thresholds = [key for key in metrics if re.fullmatch(r'pascal_voc/AP\d\d', key)]
+    found = {}
+    for names in HEADLINES:
+        for name, logged in zip(HEADLINES[0], names):
+            is_ap = logged != 'pascal_voc/mAP' or len(thresholds) == 10
+            if logged in metrics and is_ap:
+                found.setdefault(name, metrics[logged])
+    return found
 
 
 def headline(known: set[str], logged: bool = False) -> list[str]:

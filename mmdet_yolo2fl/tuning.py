@@ -1,7 +1,10 @@
 """A search for the parameters of a focal loss, by Optuna (the extra `tune`)."""
 
+import functools
 import gc
+import hashlib
 import inspect
+import json
 import re
 from collections.abc import Sequence
 from copy import deepcopy
@@ -149,6 +152,48 @@ def changes(cfg: Config, loss_key: str, chosen: dict[str, float]) -> dict[str, f
                     key = f'model.train_cfg.assigner.match_costs.{index}.{name}'
                     found[key] = chosen[name]
     return found
+
+
+def searched(cfg: Config, loss_key: str, parameters: Sequence[str]) -> list[str]:
+    """Those of the parameters that one number can stand for: no list of alphas."""
+    loss = functools.reduce(
+        lambda node, key: node[int(key) if key.isdigit() else key], loss_key.split('.'), cfg
+    )
+    return [name for name in parameters if not isinstance(loss.get(name), (list, tuple))]
+
+
+# What may differ between the machines that search together.
+OF_A_MACHINE = ('data_root', 'num_workers', 'persistent_workers', 'pin_memory')
+
+
+def remember(study: optuna.Study, cfg: Config, **about: str | None) -> None:
+    """Note in a study of what it is, so that it does not go on with something else.
+
+    Args:
+        study (optuna.Study): New, or with trials.
+        cfg (Config): That is trained.
+        **about: What else must stay the same, in words.
+
+    Raises:
+        ValueError: If its trials were of another config, or of other words.
+    """
+
+    def portable(node):
+        if isinstance(node, dict):
+            return {k: portable(child) for k, child in node.items() if k not in OF_A_MACHINE}
+        return [portable(child) for child in node] if isinstance(node, (list, tuple)) else node
+
+    text = json.dumps(portable(cfg.to_dict()), sort_keys=True, default=str)
+    about['config'] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    known = study.user_attrs
+    changed = [key for key, value in about.items() if key in known and known[key] != value]
+    if changed:
+        raise ValueError(
+            f'its {len(study.trials)} trials have another {" and ".join(changed)}: give another '
+            '--work-dir, or delete this one'
+        )
+    for key, value in about.items():
+        study.set_user_attr(key, value)
 
 
 def run_trial(

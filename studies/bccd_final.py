@@ -11,20 +11,6 @@ def _other(name):
     return dict(config=f'../configs/baselines/bccd_{name}.py')
 
 
-def _as_wide(factor):
-    """Cells of 16 pixels, and so much of Darknet-19's width: for a GPU."""
-    wide = {name: int(factor * channels) for name, channels in dict(fine=256, coarse=512).items()}
-    return dict(
-        backbone=dict(widen_factor=factor),
-        neck=dict(
-            in_channels=(wide['fine'], wide['coarse']),
-            out_channels=wide['coarse'],
-            passthrough_channels=wide['coarse'] // 4,
-        ),
-        bbox_head=dict(in_channels=2 * wide['coarse'], feat_channels=wide['coarse']),
-    )
-
-
 _cross_entropy = dict(gamma=0.0, alpha=None, loss_weight=1.0)
 rows = {
     'YOLOv2, focal': dict(),
@@ -35,11 +21,15 @@ rows = {
         model=dict(bbox_head=dict(loss_obj=_cross_entropy)),
     ),
     'YOLOv2, half as wide, cells of 16 pixels, focal': dict(
-        config='../configs/study/bccd_stride16.py', model=_as_wide(0.5)
+        config='../configs/study/bccd_stride16_half.py'
     ),
     'YOLOv2, Darknet-19, cells of 16 pixels, focal': dict(
         config='../configs/study/bccd_stride16.py',
-        model=_as_wide(1.0),
+        model=dict(
+            backbone=dict(widen_factor=1.0),
+            neck=dict(in_channels=(256, 512), out_channels=512, passthrough_channels=128),
+            bbox_head=dict(in_channels=1024, feat_channels=512),
+        ),
         optim_wrapper=dict(optimizer=dict(lr=0.001)),
     ),
     'YOLOv2, Darknet-19, focal': dict(config='../configs/study/bccd_darknet19.py'),

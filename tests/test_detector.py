@@ -1,11 +1,18 @@
 """Which checkpoints fit a detector."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmdet.models.dense_heads import FCOSHead
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmdet_yolo2fl.detector import check_state_fits
+from mmdet_yolo2fl.detector import check_state_fits, load_detector
+
+ROOT = Path(__file__).parents[1]
 
 
 def detector(num_classes=2):
@@ -25,6 +32,19 @@ def test_its_own_in_a_wrapper_or_not():
     wrapped = nn.Module()
     wrapped.module = detector()
     check_state_fits(wrapped, {f'module.{key}': value for key, value in weights().items()}, 'a.pth')
+
+
+def test_images_seen_beside_an_average_of_the_weights(tmp_path):
+    """MMEngine averages no integers: the average keeps the number of its first iteration."""
+    cfg = Config.fromfile(ROOT / 'configs/yolov2_fl.py')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+    state = model.state_dict()
+    state['bbox_head.seen'] += 8
+    averages = {f'module.{key}': value.clone() for key, value in state.items()}
+    averages['module.bbox_head.seen'] += 6142
+    torch.save(dict(state_dict=state, ema_state_dict=averages), tmp_path / 'a.pth')
+    assert load_detector(cfg, tmp_path / 'a.pth')[0].bbox_head.seen == 6150
 
 
 def test_names_that_the_head_has_changed_since():

@@ -41,11 +41,20 @@ def test_effective_number_by_hand():
 def test_weights_have_mean_one_and_fall_with_the_count(counts, method, beta):
     weights = class_weights(counts, method, beta)
     assert np.isfinite(weights).all() and (weights > 0).all()
-    assert weights.mean() == pytest.approx(1)
+    present = np.array(counts) > 0
+    assert weights[present if present.any() else ...].mean() == pytest.approx(1)
+    assert (weights[~present] == weights.max()).all()
     order = np.argsort(np.maximum(counts, 1), kind='stable')
     assert (np.diff(weights[order]) <= 1e-9).all()
     inverse = class_weights(counts, 'inverse_frequency')
     assert weights.max() <= inverse.max() + 1e-9  # never more unequal than the inverse frequency
+
+
+def test_a_class_without_boxes_leaves_the_others_their_weights():
+    expected = class_weights([3000, 270, 260])
+    found = class_weights([3000, 0, 270, 260])
+    np.testing.assert_allclose(found, [expected[0], expected[2], *expected[1:]])
+    np.testing.assert_allclose(class_weights([0, 0]), [1, 1])
 
 
 def test_limits_of_beta():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 from mmdet_yolo2fl.option_check import check_options_of, fits
 
@@ -61,3 +61,6 @@ def test_messages_name_the_part_the_option_and_the_value():
         with pytest.raises(kind, match=message):
             call()
     assert Child(3, norm_cfg=dict(type='BN'))
+    # A layer of MMDetection's own registry, where its scope is that of the run.
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        assert Child(3, norm_cfg=dict(type='NormedConv2d'))

@@ -174,6 +174,10 @@ def test_each_evaluator_is_its_own(tmp_path):
     assert config.test_evaluator.proposal_nums == (1, 10, 100)
     assert config.test_evaluator.outfile_prefix == config.val_evaluator.outfile_prefix
     assert 'proposal_nums' not in config.val_evaluator
+    # CocoMetric with an annotation file of its own, too: AP50 by class.
+    own = dict(val_evaluator=dict(_delete_=True, type='CocoMetric', ann_file='a.json'))
+    (run,) = load_study(write_study(tmp_path, rows=dict(plain=own), seeds=[0]), '.').runs
+    assert run.config.val_evaluator.outfile_prefix.endswith('detections')
     assert runs['voc'].config.test_evaluator == dict(type='VOCMetric', metric='mAP')
     assert 'outfile_prefix' in runs['two'].config.test_evaluator[0]
     assert runs['only_val'].config.test_evaluator is None

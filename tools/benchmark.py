@@ -7,16 +7,16 @@ python tools/benchmark.py --times work_dirs/benchmark/benchmark.csv --study docs
 Any configs of MMDetection's kind, of one stage, of two, with queries, with masks (but not those of
 YOLACT and CondInst, whose networks MMDetection does not run alone). They take turns, so that a busy
 machine slows all alike: read the ratios. For each: parameters, FLOPs (of one forward pass, a
-multiplication with its addition counted once), milliseconds of one image and images a second in
-batches, of the network alone and of the whole prediction (pipeline, network, boxes), milliseconds
-of a training step, the share of it that the heads take for their targets and losses (forward; of a
-second stage without the matching of its proposals), and the peak of memory in it beyond the
-weights. What the boxes of a prediction take depends on how many there are: without checkpoints the
-weights are random, and nearly all pass; with them, give --images. A second stage takes all
-proposals in the network alone. Checkpoints are also evaluated on the config's test set, at --size
-if given. Writes benchmark.md, benchmark.csv and benchmark.png; what fails, of a detector or the
-whole, is named, and the rest goes on. With --times nothing is timed: an earlier table gets the
-accuracies that a study has found since.
+multiplication with its addition counted once), milliseconds of one image, of the network alone and
+of the whole prediction (pipeline, network, boxes), images a second in batches, of the network alone
+and with the boxes, milliseconds of a training step, the share of it that the heads take for their
+targets and losses (forward; of a second stage without the matching of its proposals), and the peak
+of memory in it beyond the weights. What the boxes of a prediction take depends on how many there
+are: without checkpoints the weights are random, and nearly all pass; with them, give --images. A
+second stage takes all proposals in the network alone. Checkpoints are also evaluated on the
+config's test set, at --size if given. Writes benchmark.md, benchmark.csv and benchmark.png; what
+fails, of a detector or the whole, is named, and the rest goes on. With --times nothing is timed: an
+earlier table gets the accuracies that a study has found since.
 """
 
 import argparse
@@ -50,8 +50,10 @@ from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.checkpoints import verify_checkpoint
 from mmdet_yolo2fl.detector import load_detector
-from mmdet_yolo2fl.measure import alternate, machine, peak_memory, synchronize
-from mmdet_yolo2fl.study_tables import HEADLINES, read_csv
+from mmdet_yolo2fl.inference.inferencer import with_grey_arrays
+from mmdet_yolo2fl.measure import alternate, machine, names_of, peak_memory, synchronize, use
+from mmdet_yolo2fl.resizing import transform_name
+from mmdet_yolo2fl.study_tables import averages, read_csv
 from mmdet_yolo2fl.test_time_augmentation import unwrapped
 
 MODES = {
@@ -68,7 +70,7 @@ COLUMNS = {
     'network_ms': 'network (ms)',
     'network_images_s': 'network (images/s)',
     'prediction_ms': 'whole prediction (ms)',
-    'images_s': 'whole prediction (images/s)',
+    'images_s': 'network and boxes (images/s)',
     'step_ms': 'training step (ms)',
     'loss_share': 'of it losses',
     'memory_mb': 'its memory (MB)',
@@ -122,7 +124,8 @@ def parse_args(args=None):
         type=int,
         nargs=2,
         metavar=('WIDTH', 'HEIGHT'),
-        help="of the network's input (default: what each config's test pipeline makes)",
+        help="of the network's input (default: what each config's test pipeline makes); images are "
+        'stretched to it, but by DarknetResize with its letterbox',
     )
     parser.add_argument('--batch', type=int, default=8, help='images a batch (default: 8)')
     parser.add_argument('--boxes', type=int, default=10, help='boxes an image (default: 10)')
@@ -159,28 +162,12 @@ def parse_args(args=None):
     return args
 
 
-def names_of(configs, checkpoints):
-    """The file names; where they are the same, the paths, and where these are, the checkpoints'."""
-    paths = [str(path) for path in configs]
-    with_checkpoints = [
-        f'{path}, {Path(checkpoint).stem}' for path, checkpoint in zip(paths, checkpoints or paths)
-    ]
-    numbered = [f'{name} ({number})' for number, name in enumerate(with_checkpoints, 1)]
-    for names in ([path.stem for path in configs], paths, with_checkpoints):
-        if len(set(names)) == len(names):
-            return names
-    return numbered
-
-
 def accuracies(table):
     """AP50 and AP of each row of a study's table: the means of those runs that have them."""
     found = {}
     for result in read_csv(table):
-        for names in HEADLINES:
-            for name, logged in zip(HEADLINES[0], names):
-                if logged in result['metrics']:
-                    row = found.setdefault(result['row'], {})
-                    row.setdefault(name, []).append(result['metrics'][logged])
+        for name, value in averages(result['metrics']).items():
+            found.setdefault(result['row'], {}).setdefault(name, []).append(value)
     return {
         row: {name: float(np.mean(values)) for name, values in metrics.items()}
         for row, metrics in found.items()
@@ -357,27 +344,34 @@ def loads_masks(part):
 def array_pipeline(cfg, size):
     """The test pipeline for an image in memory, without truths, to another size if wanted."""
     steps = []
-    for step in unwrapped(cfg.test_dataloader.dataset).pipeline:
-        if 'LoadImage' in step.type:
+    for step in with_grey_arrays(unwrapped(cfg.test_dataloader.dataset).pipeline):
+        if 'LoadImage' in transform_name(step):
             to_float32 = step.get('to_float32', False)
             step = dict(type='mmdet.LoadImageFromNDArray', to_float32=to_float32)
-        elif step.type.endswith('LoadAnnotations'):
+        elif transform_name(step).endswith('LoadAnnotations'):
             continue
         steps.append(step)
     return resized(steps, size)
 
 
 def resized(pipeline, size):
-    """A test pipeline that makes images of another size, if wanted."""
+    """A test pipeline that makes images of another size, if wanted.
+
+    All but Darknet's letterbox stretch them: MMDetection's ways to keep the ratio would not end at
+    one size.
+    """
     if not size:
         return pipeline
-    return [
-        dict(type='Resize', scale=tuple(size), keep_ratio=False)
-        if step['type'].endswith('Resize')
-        else step
-        for step in pipeline
-        if step['type'].split('.')[-1] != 'Pad'  # CenterNet's crop ends so, too, and says where
-    ]
+    steps = []
+    for step in pipeline:
+        kind = transform_name(step)
+        if kind == 'DarknetResize':
+            step = dict(step, scale=tuple(size))
+        elif kind.endswith('Resize'):
+            step = dict(type='Resize', scale=tuple(size), keep_ratio=False)
+        if kind != 'Pad':  # CenterNet's crop ends so, too, and says where
+            steps.append(step)
+    return steps
 
 
 def evaluate(path, checkpoint, folder, size=None):
@@ -389,15 +383,7 @@ def evaluate(path, checkpoint, folder, size=None):
     dataset.pipeline = resized(dataset.pipeline, size)
     # Of its own: MMEngine would write to the folder of the visualizer of that name made first.
     cfg.visualizer = dict(type='DetLocalVisualizer', name=str(folder), vis_backends=[])
-    metrics = Runner.from_cfg(cfg).test()
-    found = {}
-    for key, value in metrics.items():
-        name = key.split('/')[-1]
-        if name in ('bbox_mAP_50', 'AP50'):
-            found['AP50'] = value
-        elif name in ('bbox_mAP', 'mAP'):
-            found['AP'] = value
-    return found
+    return averages(Runner.from_cfg(cfg).test())
 
 
 @contextmanager
@@ -415,8 +401,7 @@ def measure(args):
     """One row for each detector and mode; what failed, by name."""
     contestants, rows, failed = {}, {}, {}
     works = {function: {} for function in FUNCTIONS}
-    if 'cuda' in args.device:
-        torch.cuda.set_device(args.device)  # for what waits, and what measures memory
+    use(args.device)
     about = dict(machine=machine(args.device), batch=args.batch)
     print(about['machine'])
     checkpoints = args.checkpoints or len(args.configs) * ['-']

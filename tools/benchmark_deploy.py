@@ -31,7 +31,7 @@ from torch import nn
 from mmdet_yolo2fl import export
 from mmdet_yolo2fl.darknet import mmdet_to_darknet
 from mmdet_yolo2fl.darknet.opencv import OpenCVNetwork
-from mmdet_yolo2fl.measure import alternate, machine
+from mmdet_yolo2fl.measure import alternate, machine, names_of
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DEFAULTS = ['voc0712/yolov2.py', 'voc0712/yolov2_tiny.py']
@@ -283,6 +283,7 @@ def main(args=None):
     args = parse_args(args)
     with tempfile.TemporaryDirectory() as folder:
         contestants = {}
+        names = names_of(args.configs, args.checkpoints)
         for number, (path, checkpoint) in enumerate(zip(args.configs, args.checkpoints)):
             own = Path(folder, str(number))
             own.mkdir()
@@ -290,7 +291,7 @@ def main(args=None):
                 one = Contestants(path, checkpoint, args.size, own)
             except (OSError, ValueError) as error:
                 raise SystemExit(str(error)) from error
-            contestants[f'{path.stem}, {one.size[0]}x{one.size[1]}'] = one
+            contestants[f'{names[number]}, {one.size[0]}x{one.size[1]}'] = one
         for threads in args.threads:
             results, reasons = {}, {}
             for name, one in contestants.items():

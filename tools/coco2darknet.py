@@ -4,7 +4,7 @@ python tools/coco2darknet.py annotations/train.json train2017 data/mine
 python tools/coco2darknet.py annotations/val.json val2017 data/mine --split valid
 
 Writes data/mine/obj.data, obj.names, train.txt, labels/train/*.txt, and links to the images in
-images/train, where Darknet looks from each image to its labels. Then, from the same folder:
+JPEGImages/train, where Darknet looks from each image to its labels. Then, from the same folder:
 darknet detector train data/mine/obj.data yolov2.cfg darknet19_448.conv.23
 """
 

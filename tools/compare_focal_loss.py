@@ -40,9 +40,14 @@ def parse_args(args=None):
         '--out', type=Path, default=Path('work_dirs/focal_loss.png'), help='the picture'
     )
     args = parser.parse_args(args)
+    given = [run.rpartition('=')[::2] for run in args.runs]
+    names = [name or Path(folder).name for name, folder in given]
+    if len(set(names)) < len(names):  # such as seed_0, of several rows of a study
+        names = [name or folder for name, folder in given]
+    if len(set(names)) < len(names):
+        parser.error(f'each run needs a name of its own, NAME=RUN; got {", ".join(names)}')
     args.histories = {}
-    for run in args.runs:
-        name, _, folder = run.rpartition('=')
+    for name, (_, folder) in zip(names, given):
         file = Path(folder, 'focal_loss', 'history.json')
         if not file.is_file():
             parser.error(
@@ -56,7 +61,7 @@ def parse_args(args=None):
         loss = args.loss or next(iter(found))
         if loss not in found or not found[loss].iters:
             parser.error(f'{file} has no records of {loss!r}; it has {", ".join(found)}')
-        args.histories[name or Path(folder).name] = found[loss]
+        args.histories[name] = found[loss]
     return args
 
 

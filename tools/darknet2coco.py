@@ -58,13 +58,15 @@ def main(args=None):
         )
     dataset = (
         "dict(type='CocoDataset', metainfo=dict(classes={names}),\n"
-        "    ann_file='{ann_file}', data_prefix=dict(img='{root}/'))"
+        "    data_root='', ann_file='{ann_file}', data_prefix=dict(img='{root}/'))"
     )
     print('\nFor a config:')
     for split in args.splits:
         path = Path(args.out, f'{split}.json').absolute()
         if path.is_file():
-            print(dataset.format(names=tuple(names), ann_file=path.as_posix(), root=root))
+            print(
+                dataset.format(names=tuple(names), ann_file=path.as_posix(), root=root.absolute())
+            )
 
 
 if __name__ == '__main__':

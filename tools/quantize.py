@@ -101,7 +101,7 @@ def table(paths, milliseconds, metrics):
     times = [milliseconds[path] for path in paths]
     lines.append(f'| ms | {times[0]:.1f} | {times[1]:.1f} | / {times[0] / times[1]:.2f} |')
     for key, value in metrics[0].items() if metrics else ():
-        other = metrics[1][key]
+        other = metrics[1].get(key, 0.0)  # CocoMetric says nothing of a file that finds nothing
         lines.append(f'| {key.split("/")[-1]} | {value:.3f} | {other:.3f} | {other - value:+.3f} |')
     return '\n'.join(lines)
 

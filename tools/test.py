@@ -2,7 +2,7 @@
 
 python tools/test.py configs/yolov2_fl.py work_dirs/yolov2_fl/epoch_10.pth
 python tools/test.py CONFIG CHECKPOINT --show-dir painted     draws predictions beside truths
-python tools/test.py CONFIG CHECKPOINT --tta                  averages over flips
+python tools/test.py CONFIG CHECKPOINT --tta                  on flipped images too
 """
 
 import sys

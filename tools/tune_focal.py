@@ -38,7 +38,12 @@ def make_parser():
     )
     parser.add_argument('config', help='config file, with a focal loss in its model')
     parser.add_argument('--trials', type=int, default=20, help='of the whole study')
-    parser.add_argument('--search', nargs='+', choices=PARAMETERS, default=list(PARAMETERS))
+    parser.add_argument(
+        '--search',
+        nargs='+',
+        choices=PARAMETERS,
+        help='default: all three, but no alpha where the config has one for each class',
+    )
     parser.add_argument(
         '--loss', help='which loss, such as loss_cls; default: the first focal loss of the model'
     )
@@ -75,6 +80,7 @@ def main(args=None):
         space = tuning.space_of(loss_type)
     except ValueError as error:
         parser.error(str(error))
+    args.search = args.search or tuning.searched(cfg, loss_key, PARAMETERS)
     check_data(cfg, parser, 'train', 'val')
     folder = Path(args.work_dir or f'work_dirs/tune_{Path(args.config).stem}').absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +90,8 @@ def main(args=None):
             study = tuning.make_study(
                 folder.name, storage, args.search, args.startup, args.seed, space
             )
-    except Exception as error:  # of any database driver
+            tuning.remember(study, cfg, loss=loss_key, metric=args.metric)
+    except Exception as error:  # of any database driver, too
         parser.error(f'--storage {storage}: {error}')
     print(f'Searching {", ".join(args.search)} of {loss_key}; study in {storage}')
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ..scalars import SCALARS, read_scalars
+from ..scalars import SCALARS, is_metric, read_scalars
 
 # Means over classes and sizes, such as coco/bbox_mAP, coco/bbox_mAP_50, pascal_voc/mAP, AP50.
 MAIN_METRIC = re.compile(r'/(\w+_)?(mAP|mAP_50|mAP_75|AP\d\d)$')
@@ -27,7 +27,7 @@ def read_training_log(folder: Path) -> tuple[list[dict], list[dict]]:
     for file in sorted(folder.glob(SCALARS)):
         rows = list(read_scalars(file))
         new = [row for row in rows if 'iter' in row or 'lr' in row]
-        tests = [row for row in rows if any('/' in key for key in row) and row not in new]
+        tests = [row for row in rows if any(map(is_metric, row)) and row not in new]
         if new:
             training = [row for row in training if row['step'] < new[0]['step']]
             if not training:

@@ -102,7 +102,8 @@ def read_cfg(path: str | Path) -> list[Section]:
         ValueError: If it is no cfg.
     """
     path = Path(path)
-    lines = read_text(path, 'cfg').splitlines()
+    # Options are ASCII; comments come in any encoding.
+    lines = read_text(path, 'cfg', errors='replace').splitlines()
     sections: list[Section] = []
     for number, line in enumerate(lines, 1):
         text = ''.join(line.split('#')[0].split(';')[0].split())

@@ -23,8 +23,12 @@ from .files import read_text, write_all
 
 SPLITS = ('train', 'valid')
 IMAGE_FOLDERS = ('images', 'JPEGImages')
-# What Darknet replaces in the path of an image, anywhere in it (data.c, fill_truth_detection).
-REPLACED = (*IMAGE_FOLDERS, 'raw')
+# Where ours come: Darknet's master knows both, AlexeyAB's fork this one alone.
+IMAGES = 'JPEGImages'
+# What Darknet's master replaces to find the labels of an image, once and anywhere in its path
+# (data.c, fill_truth_detection).
+REPLACED = dict.fromkeys((*IMAGE_FOLDERS, 'raw'), 'labels')
+REPLACED |= dict.fromkeys(('.jpg', '.png', '.JPG', '.JPEG'), '.txt')
 # Rounding of relative coordinates to six digits, as labelling tools write them.
 TOLERANCE = 1e-5
 # No coordinate in pixels is larger; also false of NaN.
@@ -116,9 +120,10 @@ def coco_to_darknet(
 ) -> Report:
     """Write ``out/obj.data``, ``out/obj.names``, the list of a split, its labels and images.
 
-    Images come to ``out/images/SPLIT`` as links or copies, labels to ``out/labels/SPLIT``, which is
-    where Darknet looks for them. Call it once for each split. Crowds and boxes without area have
-    no place in Darknet and are counted. What an earlier call has left there is replaced.
+    Images come to ``out/JPEGImages/SPLIT`` as links or copies, labels to ``out/labels/SPLIT``,
+    which is where Darknet and AlexeyAB's fork look for them. Call it once for each split. Crowds
+    and boxes without area have no place in Darknet and are counted. What an earlier call has left
+    there is replaced.
 
     Args:
         annotations (str | Path): A COCO file.
@@ -137,14 +142,18 @@ def coco_to_darknet(
     if split not in SPLITS:
         raise ValueError(f'split must be one of {SPLITS}, got {split!r}')
     names, images = _read_coco(annotations, Path(image_root), report)
-    for word in REPLACED:
-        if word in out.as_posix():
-            print_log(
-                f'{out}: Darknet puts "labels" in the place of the first "{word}" of a path, and '
-                'will not find the labels here: give another folder',
-                logger='current',
-                level=logging.WARNING,
-            )
+    paths = [(out / IMAGES / split / name).as_posix() for name in images]
+    labels = [(out / 'labels' / split / name).with_suffix('.txt').as_posix() for name in images]
+    lost = [path for path, label in zip(paths, labels) if darknets_label(path) != label]
+    if lost:
+        print_log(
+            f'{len(lost)} images, the first of them {lost[0]}: Darknet will not find their labels. '
+            f'It looks in {darknets_label(lost[0])}, since it puts "labels" in the place of the '
+            'first "images", "JPEGImages" and "raw" of a path, and knows .jpg, .png, .JPG and '
+            '.JPEG: give another folder, or other names',
+            logger='current',
+            level=logging.WARNING,
+        )
     names_path = out / 'obj.names'
     if names_path.exists():
         former = read_text(names_path, 'file of names').splitlines()
@@ -172,7 +181,7 @@ def coco_to_darknet(
             else:
                 image.symlink_to(source.resolve())
         # Labels last: by the images one sees whose they are.
-        for new, kind in ((new_images, 'images'), (new_labels, 'labels')):
+        for new, kind in ((new_images, IMAGES), (new_labels, 'labels')):
             target = out / kind / split
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
@@ -180,7 +189,7 @@ def coco_to_darknet(
     finally:
         for folder in (new_labels, new_images):
             shutil.rmtree(folder, ignore_errors=True)
-    listed = ''.join(f'{(out / "images" / split / name).as_posix()}\n' for name in images)
+    listed = ''.join(f'{path}\n' for path in paths)
     there = [one for one in SPLITS if one == split or (out / f'{one}.txt').exists()]
     options = ''.join(f'{one} = {(out / one).as_posix()}.txt\n' for one in there)
     write_all(
@@ -200,7 +209,7 @@ def _foreign(
     out: Path, split: str, image_root: Path, copy_images: bool
 ) -> Iterator[tuple[Path, str]]:
     """Images and labels in the way that no earlier call has made, and why one thinks so."""
-    folder, labels = out / 'images' / split, out / 'labels' / split
+    folder, labels = out / IMAGES / split, out / 'labels' / split
     for file in _files(folder):
         source = image_root / file.relative_to(folder)
         if file.is_symlink():
@@ -301,11 +310,19 @@ def _first(report: Report) -> str:
     return f'; first {report.bad[0]}' if report.bad else ''
 
 
+def darknets_label(image: str) -> str:
+    """Where Darknet's master looks for the labels of an image."""
+    for old, new in REPLACED.items():
+        image = image.replace(old, new, 1)
+    return image
+
+
 def label_path(image: Path) -> Path:
     """Where the labels of an image lie.
 
     Darknet looks in ``labels`` instead of ``images`` or ``JPEGImages``, the first one in the path;
-    other tools take the last one, and many write them beside the image.
+    other tools take the last one, and many write them beside the image. Parts of names that
+    Darknet replaces come last: they may stand in a folder above the data set.
     """
     folders = image.parent.parts
     found = [index for index, name in enumerate(folders) if name in IMAGE_FOLDERS]
@@ -313,7 +330,9 @@ def label_path(image: Path) -> Path:
         path = Path(*folders[:index], 'labels', *folders[index + 1 :], image.name)
         if path.with_suffix('.txt').is_file():
             return path.with_suffix('.txt')
-    return image.with_suffix('.txt')
+    beside, darknets = image.with_suffix('.txt'), Path(darknets_label(str(image)))
+    # What Darknet does not know it leaves, then this is the image itself.
+    return darknets if darknets.suffix == '.txt' and darknets.is_file() else beside
 
 
 def _coco(listed: list, names: list[str], root: Path, report: Report) -> dict:
@@ -348,6 +367,14 @@ def _coco(listed: list, names: list[str], root: Path, report: Report) -> dict:
             )
     report.counts['images'] += len(images)
     report.counts['boxes'] += len(annotations)
+    if images and not annotations:
+        print_log(
+            f'{listed[0][1]}: none of its {len(images)} images has an object; labels of '
+            f'{listed[0][0]} were looked for in a folder labels, and in '
+            f'{listed[0][0].with_suffix(".txt")}',
+            logger='current',
+            level=logging.WARNING,
+        )
     categories = [dict(id=number, name=name) for number, name in enumerate(names, 1)]
     return dict(images=images, annotations=annotations, categories=categories)
 

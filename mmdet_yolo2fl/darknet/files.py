@@ -8,12 +8,14 @@ from pathlib import Path
 MAX_BYTES = 1 << 20
 
 
-def read_text(path: str | Path, kind: str) -> str:
+def read_text(path: str | Path, kind: str, errors: str = 'strict') -> str:
     """Text of a small UTF-8 file, with or without byte order mark.
 
     Args:
         path (str | Path): The file.
         kind (str): What it should be, for messages.
+        errors (str): What becomes of bytes that are no UTF-8, as in ``bytes.decode``; but a byte
+            of 0 is always one too many. Defaults to 'strict'.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -24,12 +26,16 @@ def read_text(path: str | Path, kind: str) -> str:
         raise FileNotFoundError(f'{path}: there is no such {kind}')
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f'{path}: larger than {MAX_BYTES} bytes: this is no {kind}')
+    content = path.read_bytes()
     try:
-        return path.read_text(encoding='utf-8-sig')
+        text = content.decode('utf-8-sig', errors)
     except UnicodeDecodeError as error:
         raise ValueError(
             f'{path}: byte {error.start} is no text, hence this is no {kind}'
         ) from error
+    if '\0' in text and errors != 'strict':
+        raise ValueError(f'{path}: byte {content.index(0)} is no text, hence this is no {kind}')
+    return text
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:

@@ -27,14 +27,17 @@ class PretrainedDarknet:
 
     Args:
         checkpoint (str | Path): The file.
+        clear (bool): Darknet's ``-clear``: count the images that training has seen from 0.
+            Defaults to False.
 
     Raises:
         FileNotFoundError: If there is no such file (when called).
         ValueError: If it does not fit the network.
     """
 
-    def __init__(self, checkpoint: str | Path) -> None:
+    def __init__(self, checkpoint: str | Path, clear: bool = False) -> None:
         self.checkpoint = Path(checkpoint).expanduser()
+        self.clear = clear
 
     def __call__(self, module: nn.Module) -> None:
         """Fill ``module``, after all its parts got their usual start."""
@@ -68,7 +71,7 @@ class PretrainedDarknet:
                 )
             load_convolution(layer, values[start : start + layer.size], where)
             start += layer.size
-        if head is not None and not skipped:
+        if head is not None and not skipped and not self.clear:
             with torch.no_grad():
                 head.seen.fill_(header.seen)
         left = len(values) - start

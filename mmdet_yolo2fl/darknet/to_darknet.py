@@ -17,7 +17,7 @@ from ..models.necks.yolov2_neck import (
     darknet_reorg,
     offset_major_reorg,
 )
-from ..resizing import how_resized
+from ..resizing import how_resized, transform_name
 from ..test_time_augmentation import unwrapped
 from .cfg import cfg_text
 from .files import write_all
@@ -178,7 +178,8 @@ def _net_options(model: nn.Module, config: Config, size: tuple[int, int] | None)
 def _test_size(config: Config) -> tuple[int, int]:
     """(width, height) that the test pipeline makes."""
     for transform in _test_dataset(config).get('pipeline') or ():
-        if transform['type'] in ('Resize', 'DarknetResize') and transform.get('scale'):
+        named = transform_name(transform) in ('Resize', 'DarknetResize')
+        if named and transform.get('scale'):
             scale = transform['scale']
             return (scale, scale) if isinstance(scale, int) else tuple(scale)
     raise ValueError(

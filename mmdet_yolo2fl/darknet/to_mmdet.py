@@ -14,7 +14,9 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
+from ..datasets.transforms.darknet_jitter import JITTER_LIMITS
 from ..models.backbones.darknet import NORM_CFG, DarknetTiny
+from .cfg import Section
 from .files import read_text, write_all
 from .network import ACTIVATIONS, DarknetNetwork, read_network
 from .weights import convolutions, load_convolution, read_weights
@@ -151,6 +153,11 @@ def mmdet_config(
     size = network.input_size
     train = training_options(network)
     gray = network.net.integer('channels', 3) == 1
+    jitter = dict(type='DarknetJitter', scale=train['size'], jitter=train['jitter'])
+    if not letterbox:  # AlexeyAB's fork crops and stretches where master shrinks onto grey
+        jitter['variant'] = 'alexeyab'
+        if train['jitter'] >= JITTER_LIMITS['alexeyab']:
+            network.region.fail('must be less than 0.5 where images are stretched', 'jitter')
     load = dict(type='LoadImageFromFile', color_type='grayscale' if gray else 'color')
     test_pipeline = [
         load,
@@ -161,7 +168,7 @@ def mmdet_config(
     train_pipeline = [
         dict(load, type='CheckedLoadImageFromFile'),
         dict(type='LoadAnnotations', with_bbox=True),
-        dict(type='DarknetJitter', scale=train['size'], jitter=train['jitter']),
+        jitter,
         dict(type='DarknetHSV', **train['hsv']),
         *([dict(type='RandomFlip', prob=0.5)] if train['flip'] else []),
         dict(type='PackDetInputs'),
@@ -262,18 +269,17 @@ def training_options(network: DarknetNetwork) -> dict:
     batch, accumulate = net.integer('batch', 1, 1), net.integer('subdivisions', 1, 1)
     if batch == 1:
         batch, accumulate = 64, 2 if network.backbone is DarknetTiny else 8
-    if batch % accumulate:
-        net.fail('must be a multiple of subdivisions', 'batch')
+    if batch < accumulate:
+        net.fail('must be at least subdivisions', 'batch')
     policy = net.options.get('policy', 'constant')
+    left_out = [key for key in IGNORED if net.number(key, 0)]
     if policy not in ('constant', 'steps'):
-        net.fail("'constant' and 'steps' are supported", 'policy')
-    for key in IGNORED:
-        if net.number(key, 0):
-            print_log(
-                f'{net.path}: {key}={net.options[key]} is left out of the training recipe',
-                logger='current',
-                level=logging.WARNING,
-            )
+        left_out.append('policy')
+    for key in left_out:
+        _leave_out(f'{net.path}: {key}={net.options[key]}')
+    for layer in network.convolutions:
+        if layer.integer('stopbackward', 0):
+            _leave_out(f'{net.path}:{layer.line}: [{layer.name}] stopbackward=1')
     max_batches = net.integer('max_batches', 80200, at_least=1)
     schedulers = []
     if net.integer('burn_in', 0):
@@ -324,12 +330,22 @@ def training_options(network: DarknetNetwork) -> dict:
         jitter=region.number('jitter', 0.2, 0, 0.99),
         hsv=dict(
             hue=net.number('hue', 0, 0, 1),
-            saturation=net.number('saturation', 1, low=1),
-            exposure=net.number('exposure', 1, low=1),
+            saturation=_factor(net, 'saturation'),
+            exposure=_factor(net, 'exposure'),
         ),
         flip=bool(net.integer('flip', 1)),
         multi_scale=multi_scale,
     )
+
+
+def _leave_out(what: str) -> None:
+    print_log(f'{what} is left out of the training recipe', logger='current', level=logging.WARNING)
+
+
+def _factor(net: Section, key: str) -> float:
+    """Darknet draws from 1 to it and takes the inverse half of the time: .75 is 1 / .75."""
+    value = net.number(key, 1, low=0.001)
+    return max(value, 1 / value)
 
 
 def _model(network: DarknetNetwork, train: dict) -> dict:
@@ -450,6 +466,7 @@ def _as_text(config: Config, network: DarknetNetwork, weights: str | Path) -> st
     return (
         f'# Made from {cfg_name} and {weights_name} by tools/darknet2mmdet.py.\n'
         '# `darknet` holds the options of the cfg, for the way back (tools/mmdet2darknet.py).\n'
-        '# To evaluate or train on data of your own: tools/darknet2coco.py obj.data data/darknet\n'
+        '# To evaluate or train on data of your own: tools/darknet2coco.py obj.data data/darknet, '
+        'and\n# put the data_prefix that it prints into the data sets.\n'
         f'{config.pretty_text}'
     )

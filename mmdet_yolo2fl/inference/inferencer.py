@@ -1,6 +1,7 @@
 """MMDetection's ``DetInferencer``, with a verified checkpoint and the right names."""
 
 import warnings
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -32,21 +33,16 @@ class _Inferencer(DetInferencer):
         check_state_fits(model, checkpoint['state_dict'], f'the checkpoint for {cfg.filename}')
 
 
-def _make_arrays_grey(cfg: Config) -> None:
+def with_grey_arrays(pipeline: Sequence[dict]) -> list[dict]:
     """Where images are loaded in grey, frames and arrays, which are in colour, become so too."""
-    dataset = cfg.test_dataloader.dataset
-    pipeline = dataset.get('pipeline') or []
-    for number, step in enumerate(pipeline):
+    steps = []
+    for step in pipeline:
+        steps.append(step)
         if 'LoadImage' in str(step['type']) and step.get('color_type') == 'grayscale':
             # By OpenCV's weights of blue, green and red; what is grey already passes.
             weights = (0.114, 0.587, 0.299)
-            grey = dict(type='RandomGrayscale', prob=1.0, channel_weights=weights)
-            dataset.pipeline = [
-                *pipeline[: number + 1],
-                grey,
-                *pipeline[number + 1 :],
-            ]
-            return
+            steps.append(dict(type='RandomGrayscale', prob=1.0, channel_weights=weights))
+    return steps
 
 
 def load_inferencer(
@@ -73,8 +69,8 @@ def load_inferencer(
         raise ValueError(f'{cfg.filename}: has no test_dataloader, whose pipeline predictions need')
     cfg = deepcopy(cfg)  # which is changed here and by the inferencer
     # Which looks for pipeline and classes in the outermost data set.
-    cfg.test_dataloader.dataset = unwrapped(cfg.test_dataloader.dataset)
-    _make_arrays_grey(cfg)
+    cfg.test_dataloader.dataset = dataset = unwrapped(cfg.test_dataloader.dataset)
+    dataset.pipeline = with_grey_arrays(dataset.get('pipeline') or [])
     inferencer = _Inferencer(cfg, str(checkpoint), device, show_progress=False)
     names = inferencer.model.dataset_meta['classes']
     number = getattr(getattr(inferencer.model, 'bbox_head', None), 'num_classes', len(names))

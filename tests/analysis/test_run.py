@@ -100,6 +100,16 @@ def test_a_run_started_anew_replaces_the_former(tmp_path):
     assert [row['loss'] for row in training] == [7.0] and not validation
 
 
+def test_shares_of_the_loss_are_no_validation(tmp_path):
+    """``FocalLossAnalysisHook`` logs them by the iteration."""
+    shares = {'focal/loss_obj': 0.5, 'step': 250}
+    write_log(tmp_path, '1', [shares, *(validated(epoch, 0.1) for epoch in (1, 2, 3))])
+    write_log(tmp_path, '2', [shares, *(validated(epoch, 0.2) for epoch in (3, 4))])
+    _, validation = read_training_log(tmp_path)
+    values = ([1, 2, 3, 4], [0.1, 0.1, 0.2, 0.2])
+    assert series(validation, ['coco/bbox_mAP']) == {'coco/bbox_mAP': values}
+
+
 def test_no_log(tmp_path):
     assert read_training_log(tmp_path) == ([], [])
 

@@ -13,6 +13,7 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet
 from mmdet_yolo2fl.darknet.cfg import read_cfg
 from mmdet_yolo2fl.darknet.weights import Header, convolutions, read_weights
+from mmdet_yolo2fl.datasets.transforms import DarknetResize
 from mmdet_yolo2fl.detector import load_detector
 
 from . import networks
@@ -269,9 +270,64 @@ def test_options_of_training_that_forks_have(tmp_path, monkeypatch):
     assert not [message for message in said if 'mosaic' in message]
 
 
+def test_what_the_recipe_cannot_take_over_is_named(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'mmdet_yolo2fl.darknet.to_mmdet.print_log', lambda message, **_: said.append(message)
+    )
+    cfg, weights = networks.write(tmp_path, **VOC)
+    text = edit(cfg.read_text(), 'policy=steps', 'policy=poly')
+    text = edit(text, 'batch=1\nsubdivisions=1', 'batch=64\nsubdivisions=6')
+    text = edit(text, 'saturation = 1.5', 'saturation=.75')
+    text = text.replace('stride=1\npad=1', 'stride=1\npad=1\nstopbackward=1', 1)
+    cfg.write_text(text)
+    config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
+    line = text.splitlines().index('[convolutional]') + 1
+    assert said == [
+        f'{cfg}: policy=poly is left out of the training recipe',
+        f'{cfg}:{line}: [convolutional] stopbackward=1 is left out of the training recipe',
+    ]
+    # Darknet divides integers, and takes a factor or its inverse.
+    assert config.train_dataloader.batch_size == 10
+    hsv = next(step for step in config.train_pipeline if step.type == 'DarknetHSV')
+    assert hsv.saturation == pytest.approx(1 / 0.75)
+
+
+def test_comments_in_any_encoding(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY)
+    content = cfg.read_bytes()
+    cfg.write_bytes(b'# ' + '每批图片数'.encode('gbk') + b'\n' + content)
+    assert darknet_to_mmdet(cfg, weights, tmp_path / 'out')[0].is_file()
+    cfg.write_bytes(content + b'# \0')
+    with pytest.raises(
+        ValueError, match=f'byte {len(content) + 2} is no text, hence this is no cfg'
+    ):
+        darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+
+
+def test_training_and_testing_resize_alike(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY)
+
+    def jitter(letterbox):
+        config = Config.fromfile(
+            darknet_to_mmdet(cfg, weights, tmp_path / 'out', letterbox=letterbox)[0]
+        )
+        return next(step for step in config.train_pipeline if step.type == 'DarknetJitter')
+
+    assert jitter(letterbox=False).variant == 'alexeyab' and 'variant' not in jitter(letterbox=True)
+    cfg.write_text(cfg.read_text().replace('jitter=.2', 'jitter=.6'))
+    jitter(letterbox=True)
+    with pytest.raises(ValueError, match='jitter=.6: must be less than 0.5 where'):
+        jitter(letterbox=False)
+
+
 def test_the_test_pipeline_tells_the_input_size(converted):
     config, checkpoint, out = converted
     resize = next(step for step in config.test_dataloader.dataset.pipeline if 'scale' in step)
+    # In configs of pure Python types are classes.
+    resize.update(type=DarknetResize, scale=(64, 96))
+    cfg, _, _ = mmdet_to_darknet(config, checkpoint, out / 'classes')
+    assert (options_of(cfg)[0]['width'], options_of(cfg)[0]['height']) == ((64.0,), (96.0,))
     resize.update(type='Resize', scale=64)
     cfg, _, _ = mmdet_to_darknet(config, checkpoint, out / 'square')
     assert (options_of(cfg)[0]['width'], options_of(cfg)[0]['height']) == ((64.0,), (64.0,))
@@ -336,7 +392,6 @@ def edit(text, old, new):
         ('layers=-1,-4', 'layers=-4,-1', r'\[route\] layers=-4,-1'),
         ('[reorg]\nstride=2', '[reorg]\nstride=4', r'stride=4'),
         ('[reorg]\nstride=2', '[reorg]\nstride=2\nreverse=1', r'reverse=1'),
-        ('policy=steps', 'policy=poly', r'policy=poly'),
         ('scales=.1,.1', 'scales=.1', r'2 steps need as many scales'),
         ('steps=40000,60000', 'steps=60000,40000', r'steps=60000,40000: must be increasing'),
         ('width=416\n', 'width=32\n', r'random=1.*leave less than 32 of width'),
@@ -344,9 +399,10 @@ def edit(text, old, new):
         ('layers=-9', 'layers=-9\ngroups=2', r'\[route\] groups=2'),
         ('stride=1\npad=1', 'stride=1\npad=1\nshare_index=-1', r'share_index=-1'),
         ('batch=1\n', 'batch=0\n', r'batch=0: must be at least 1'),
+        ('batch=1\nsubdivisions=1', 'batch=2\nsubdivisions=4', r'batch=2: must be at least subd'),
         ('burn_in=1000', 'burn_in=-1', r'burn_in=-1'),
         ('jitter=.2', 'jitter=2', r'jitter=2: must lie in 0..0.99'),
-        ('saturation = 1.5', 'saturation=0', r'saturation=0: must lie in 1..inf'),
+        ('saturation = 1.5', 'saturation=0', r'saturation=0: must lie in 0.001..inf'),
         ('learning_rate=0.001', 'learning_rate=-1', r'learning_rate=-1'),
         ('momentum=0.9', 'momentum=5', r'momentum=5: must lie in 0..1'),
     ],

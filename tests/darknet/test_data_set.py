@@ -143,6 +143,8 @@ def test_labels_beside_the_image_and_in_voc_folders(tmp_path):
         ('images/images/a.jpg', 'images/labels/a.txt'),
         ('images/set1/images/a.jpg', 'labels/set1/images/a.txt'),
         ('beside/b.png', 'beside/b.txt'),
+        ('train_images/a.jpg', 'train_labels/a.txt'),
+        ('raw/a.JPG', 'labels/a.txt'),
     ):
         (tmp_path / label).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / label).write_text('')
@@ -234,7 +236,7 @@ def test_round_trip_from_coco(tmp_path, monkeypatch):
     coco_to_darknet('coco/train.json', images, 'back', 'valid', copy_images=True)
     report, names, root = darknet_to_coco('back/obj.data', 'again')
     assert not report.bad
-    assert root == tmp_path / 'back' / 'images'
+    assert root == tmp_path / 'back' / 'JPEGImages'
     for split in ('train', 'valid'):
         again = json.loads((tmp_path / 'again' / f'{split}.json').read_text())
         assert again['categories'] == first['categories']
@@ -245,8 +247,8 @@ def test_round_trip_from_coco(tmp_path, monkeypatch):
         for one, other in zip(again['annotations'], first['annotations']):
             assert one['category_id'] == other['category_id']
             np.testing.assert_allclose(one['bbox'], other['bbox'], atol=1e-3)
-    assert (tmp_path / 'back' / 'images' / 'train' / 'a.jpg').is_symlink()
-    assert not (tmp_path / 'back' / 'images' / 'valid' / 'a.jpg').is_symlink()
+    assert (tmp_path / 'back' / 'JPEGImages' / 'train' / 'a.jpg').is_symlink()
+    assert not (tmp_path / 'back' / 'JPEGImages' / 'valid' / 'a.jpg').is_symlink()
 
 
 def test_folders_in_which_darknet_does_not_find_labels(tmp_path, monkeypatch):
@@ -258,9 +260,16 @@ def test_folders_in_which_darknet_does_not_find_labels(tmp_path, monkeypatch):
     )
     coco_to_darknet(path, tmp_path / 'images', 'sets')
     assert not said
-    for out, word in (('images/one', 'images'), ('straw', 'raw')):
+    for out, label in (('images/one', 'labels/one/labels'), ('straw', 'stlabels/labels')):
         coco_to_darknet(path, tmp_path / 'images', out)
-        assert f'the first "{word}" of a path' in said.pop() and not said
+        message = said.pop()
+        assert f'1 images, the first of them {out}/JPEGImages/train/a.jpg: Darknet' in message
+        assert f'It looks in {label}/train/a.txt' in message and not said
+    # A name, and a suffix that Darknet does not know.
+    path = coco_file(tmp_path, images__0__file_name='strawberry.bmp')
+    (tmp_path / 'images/a.jpg').rename(tmp_path / 'images/strawberry.bmp')
+    coco_to_darknet(path, tmp_path / 'images', 'sets2')
+    assert 'It looks in sets2/labels/train/stlabelsberry.bmp' in said.pop()
 
 
 def coco_file(folder, **changes):
@@ -345,16 +354,16 @@ def test_an_earlier_call_is_replaced(tmp_path):
         shutil.copy(images / 'a.jpg', images / 'c.jpg')
         other = coco_file(tmp_path, images__0__file_name='c.jpg')
         coco_to_darknet(other, images, out, copy_images=copy_images)
-        for kind, name in (('images', 'c.jpg'), ('labels', 'c.txt')):
+        for kind, name in (('JPEGImages', 'c.jpg'), ('labels', 'c.txt')):
             assert [file.name for file in (out / kind / 'train').iterdir()] == [name]
     # Broken off between images and labels.
-    shutil.rmtree(out / 'images/train')
-    (out / 'images/train').mkdir()
+    shutil.rmtree(out / 'JPEGImages/train')
+    (out / 'JPEGImages/train').mkdir()
     coco_to_darknet(coco_file(tmp_path), images, out)
     assert [file.name for file in (out / 'labels/train').iterdir()] == ['a.txt']
     # The copies serve as originals.
     coco_to_darknet(coco_file(tmp_path), images, out, copy_images=True)
-    coco_to_darknet(coco_file(tmp_path), out / 'images/train', out, copy_images=True)
+    coco_to_darknet(coco_file(tmp_path), out / 'JPEGImages/train', out, copy_images=True)
 
 
 @pytest.mark.parametrize('copy_images', [False, True])
@@ -375,12 +384,15 @@ def test_images_and_labels_of_others_are_not_replaced(tmp_path, copy_images):
         refuses(file, 'belongs to no image')
         file.unlink()
     coco_to_darknet(path, images, out, copy_images=copy_images)
-    for name, reason in (('images/train/b.jpg', 'is neither'), ('labels/train/b.txt', 'belongs')):
+    for name, reason in (
+        ('JPEGImages/train/b.jpg', 'is neither'),
+        ('labels/train/b.txt', 'belongs'),
+    ):
         (out / name).write_text('mine')
         refuses(out / name, reason)
         (out / name).unlink()
     # A copy that has changed since may be the only one.
-    image = out / 'images/train/a.jpg'
+    image = out / 'JPEGImages/train/a.jpg'
     content = image.read_bytes()
     image.unlink()
     image.write_bytes(content + b'x')
@@ -391,7 +403,7 @@ def test_images_and_labels_of_others_are_not_replaced(tmp_path, copy_images):
     nested.write_text(path.read_text().replace('a.jpg', 'train/a.jpg'))
     refuses(image, 'is neither', nested, out / 'images')
     if not copy_images:
-        refuses(image, 'is the image itself', path, out / 'images/train')
+        refuses(image, 'is the image itself', path, out / 'JPEGImages/train')
 
 
 def test_another_splits_classes(tmp_path):

@@ -85,6 +85,11 @@ def test_a_whole_detector(tmp_path, monkeypatch, classes):
     model.init_weights()
     state = model.state_dict()
     same = classes == 20
+    assert bool(state['bbox_head.seen']) == same
+    config.model.init_cfg.clear = True
+    cleared = MODELS.build(config.model)
+    cleared.init_weights()
+    assert cleared.bbox_head.seen == 0
     for key, value in expected.state_dict().items():
         if 'conv_pred' in key or key == 'bbox_head.seen':
             assert same == (value.shape == state[key].shape and bool((value == state[key]).all()))

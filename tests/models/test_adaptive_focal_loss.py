@@ -251,6 +251,8 @@ def test_bad_arguments(cfg, message):
 
 
 def test_a_prediction_of_other_classes():
+    # Compared with the classes of the data set by NumClassCheckHook; an objectness has one column.
+    assert not hasattr(equalized(), 'num_classes')
     with pytest.raises(ValueError, match='num_classes=3, but .* has 4'):
         equalized()(torch.randn(2, 4), torch.zeros(2, dtype=torch.long))
 

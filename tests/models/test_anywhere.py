@@ -233,7 +233,7 @@ def test_lines_of_the_readme_build():
     parts = re.split(r'\n(?=model = |custom_hooks = )', block)
     names = {}
     exec(parts[0], names)
-    assert len(parts) == 9
+    assert len(parts) == 10
     for part in parts[1:]:
         exec(part, names)
         for slot, cfg in names['model']['bbox_head'].items():

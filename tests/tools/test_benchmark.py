@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmdet_yolo2fl.measure import use
 from tests.tools.conftest import ROOT, load_tool
 
 CONFIG = """
@@ -197,6 +198,27 @@ def test_the_size_of_evaluation_and_timing():
     assert resized(steps, None) == steps
     scaled = [step.get('scale') for step in resized(steps, [32, 64])]
     assert scaled == [None, (32, 64), None]
+    letterbox = dict(type='DarknetResize', scale=(9, 9), letterbox=True)
+    assert resized([letterbox], [32, 64]) == [dict(letterbox, scale=(32, 64))]
+
+
+def test_the_gpu_that_is_measured(monkeypatch):
+    """``cuda`` is the current one, which PyTorch refuses to choose once more."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, 'set_device', chosen.append)
+    for device in ('cpu', 'cuda', 'cuda:1'):
+        use(device)
+    assert chosen == [torch.device('cuda:1')]
+
+
+def test_a_detector_of_grey_images(tool, tmp_path, squares):
+    parts = tool('benchmark').__globals__
+    parts['init_default_scope']('mmdet')
+    cfg = Config.fromfile(squares[0])
+    cfg.test_dataloader.dataset.pipeline[0].color_type = 'grayscale'
+    pipeline = parts['Compose'](parts['array_pipeline'](cfg, None))
+    sample = pipeline(dict(img=np.zeros((30, 60, 3), np.uint8), img_id=0))
+    assert sample['inputs'].shape == (1, 64, 96)
 
 
 def test_the_head_hears_of_the_letterbox(tool):
@@ -226,7 +248,8 @@ def test_accuracies_of_voc(tool, tmp_path):
     table = tmp_path / 'study.csv'
     about = 'row,seed,minutes,images,parameters'
     table.write_text(f'{about},pascal_voc/AP50,pascal_voc/mAP\na,0,1,1,1,0.5,0.2\nb,0,1,1,1,,\n')
-    assert tool('benchmark').__globals__['accuracies'](table) == {'a': {'AP50': 0.5, 'AP': 0.2}}
+    # The mean of VOCMetric is over its thresholds, here 0.5 alone.
+    assert tool('benchmark').__globals__['accuracies'](table) == {'a': {'AP50': 0.5}}
 
 
 def test_an_evaluation_that_fails_does_not_cost_the_times(tool, tmp_path, squares):

@@ -24,6 +24,17 @@ def test_table_and_picture(tool, tmp_path, capsys):
     assert (tmp_path / 'c.png').stat().st_size > 20_000
 
 
+def test_runs_of_one_name(tool, refused, tmp_path, capsys):
+    folders = [tmp_path / name / 'seed_0' for name in ('focal', 'plain')]
+    for seed, folder in enumerate(folders):
+        write_run(folder, seed)
+    main, out = tool('compare_focal_loss'), ['--out', str(tmp_path / 'c.png')]
+    main([*map(str, folders), *out])
+    assert f'| last quarter | {folders[0]} | {folders[1]} |' in capsys.readouterr().out
+    message = refused(main, f'a={folders[0]}', f'a={folders[1]}', *out)
+    assert 'each run needs a name of its own, NAME=RUN; got a, a' in message
+
+
 def test_usage_errors(tool, refused, tmp_path):
     main = tool('compare_focal_loss')
     assert 'FocalLossAnalysisHook' in refused(main, tmp_path)

@@ -128,6 +128,16 @@ def test_perfect_boxes_have_an_ap_of_1(files):
     assert swapped['coco/bbox_mAP'] == 0
 
 
+def test_a_file_that_finds_nothing_is_shown(tool, tmp_path):
+    paths = [tmp_path / 'a.onnx', tmp_path / 'b.onnx']
+    for path in paths:
+        path.write_bytes(b'x')
+    text = tool('quantize').__globals__['table'](
+        paths, dict.fromkeys(paths, 1.0), [{'coco/bbox_mAP': 0.5}, {}]
+    )
+    assert '| bbox_mAP | 0.500 | 0.000 | -0.500 |' in text
+
+
 def test_tool_and_example(files, tool, tmp_path, capsys):
     config, _, _, folder = files
     out = tmp_path / 'new/folder/squares_int8.onnx'

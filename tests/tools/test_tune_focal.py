@@ -1,5 +1,6 @@
 """The search for focal-loss parameters, with trainings of seconds."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import cv2
@@ -88,6 +89,31 @@ def test_search_and_go_on(config, tmp_path, tool, capsys):
     # finished: nothing more is trained
     tool('tune_focal')([*arguments, '--trials', '4'])
     assert not (out / 'trial_0004').exists()
+
+
+def test_does_not_go_on_with_something_else(config, tmp_path):
+    def study():
+        return tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', ['gamma'], 2, 0)
+
+    cfg = Config.fromfile(config)
+    tuning.remember(study(), cfg, loss='loss_obj', metric=None)
+    elsewhere = deepcopy(cfg)
+    elsewhere.train_dataloader.dataset.data_root = '/elsewhere'
+    elsewhere.train_dataloader.num_workers = 4
+    tuning.remember(study(), elsewhere, loss='loss_obj', metric=None)
+    with pytest.raises(ValueError, match='another loss and metric: give another --work-dir'):
+        tuning.remember(study(), cfg, loss='loss_cls', metric='coco/bbox_mAP')
+    cfg.train_cfg.max_epochs = 50
+    with pytest.raises(ValueError, match='another config: give another'):
+        tuning.remember(study(), cfg, loss='loss_obj', metric=None)
+
+
+def test_alphas_of_each_class_are_left_alone(config):
+    cfg = Config.fromfile(config)
+    key = 'model.bbox_head.loss_obj'
+    assert tuning.searched(cfg, key, ['gamma', 'alpha']) == ['gamma', 'alpha']
+    cfg.model.bbox_head.loss_obj.alpha = [0.1, 0.3]
+    assert tuning.searched(cfg, key, ['gamma', 'alpha']) == ['gamma']
 
 
 def search(arguments, both_ready):

@@ -94,7 +94,7 @@ class ClassWeightHook(Hook):
         runner.logger.info(f'Weights of the classes ({self.method}) in {", ".join(names)}: {found}')
         for label, count in zip(classes, counts):
             if count == 0:
-                runner.logger.warning(f'No box of {label} in the training set: weighed as one box')
+                runner.logger.warning(f'No box of {label} in the training set: it weighs the most')
 
     def _set(self, modules: dict, name: str, weights) -> None:
         loss, head = modules[name], _head(modules, name)

@@ -170,7 +170,9 @@ class EqualizedFocalLoss(_AdaptiveFocalLoss):
             raise ValueError(
                 f'EqualizedFocalLoss: scale_factor must be finite and >= 0, got {scale_factor}'
             )
-        self.num_classes = num_classes
+        # By another name: NumClassCheckHook compares a `num_classes` with the data set's, and an
+        # objectness has one.
+        self.num_columns = num_classes
         self.scale_factor = scale_factor
         self.register_buffer('positive_gradient', torch.zeros(num_classes))
         self.register_buffer('negative_gradient', torch.zeros(num_classes))
@@ -197,9 +199,9 @@ class EqualizedFocalLoss(_AdaptiveFocalLoss):
 
     def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
         """As :meth:`BalancedFocalLoss.forward`; in training mode the ratios go on."""
-        if pred.shape[-1] != self.num_classes:
+        if pred.shape[-1] != self.num_columns:
             raise ValueError(
-                f'EqualizedFocalLoss: num_classes={self.num_classes}, but the prediction of shape '
+                f'EqualizedFocalLoss: num_classes={self.num_columns}, but the prediction of shape '
                 f'{tuple(pred.shape)} has {pred.shape[-1]}'
             )
         return super().forward(pred, target, weight, avg_factor, reduction_override)

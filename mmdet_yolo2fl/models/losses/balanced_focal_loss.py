@@ -362,16 +362,19 @@ def check_target(
 
 
 def _check_unit_range(name: str, value: Tensor, what: str) -> None:
-    """Refuse values outside 0..1 and NaN; on a GPU as :func:`check_labels` does."""
+    """Refuse values outside 0..1; on a GPU as :func:`check_labels` does.
+
+    NaN passes, as of a network that diverges, whose IoUs are labels: a step of mixed precision is
+    only skipped, and `NonFiniteLossHook` tells more.
+    """
     if value.numel() == 0:
         return
     low, high = value.detach().aminmax()
     message = f'BalancedFocalLoss: {name} must hold {what} in 0..1'
+    outside = (low < -ROUNDING) | (high > 1 + ROUNDING)
     if value.is_cuda:
-        # NaN passes: a failed assertion would end the process, where a step of mixed precision is
-        # only skipped, and `NonFiniteLossHook` tells more.
-        torch._assert_async(~((low < -ROUNDING) | (high > 1 + ROUNDING)), message)
-    elif not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that NaN is refused
+        torch._assert_async(~outside, message)
+    elif outside:
         raise ValueError(
             f'{message}, got values from {low:.4g} to {high:.4g}'
             + (": with activation='sigmoid' it takes logits" if name == 'pred' else '')
