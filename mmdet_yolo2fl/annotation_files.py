@@ -36,24 +36,34 @@ def image_size(path: str | Path) -> tuple[int, int, bool]:
 
 
 def check_lies_as_annotated(path: str | Path, annotated: tuple[int, int]) -> None:
-    """Refuse an image that EXIF has laid across its annotation.
+    """Refuse an image that EXIF has laid across its annotation, or that has another size.
 
     Args:
         path (str | Path): Its file.
         annotated (tuple[int, int]): Width and height in the annotation.
 
     Raises:
-        ValueError: If EXIF exchanges width and height, and the annotation does not.
+        ValueError: If EXIF exchanges width and height, and the annotation does not; or if a side
+            differs by more than 5 % (a pixel or two is nothing, and common), but not if they are
+            exchanged in the annotation alone, whose boxes may be right.
     """
     try:
         width, height, turned = image_size(path)
     except UNREADABLE:  # by Pillow, or it is not here; whoever loads it will say more
         return
-    if turned and width != height and (height, width) == tuple(annotated):
+    exchanged = width != height and (height, width) == tuple(annotated)
+    if turned and exchanged:
         raise ValueError(
             f'{path}: lies across its annotation, which says {height}x{width} where '
             f'{width}x{height} are loaded: a camera has noted in EXIF how to turn it, so that its '
             'boxes would be elsewhere. Turn the boxes too, or take that note away'
+        )
+    ratios = width / annotated[0], height / annotated[1]
+    if not exchanged and max(abs(ratio - 1) for ratio in ratios) > 0.05:
+        raise ValueError(
+            f'{path}: has {width}x{height} pixels, but its annotation is of '
+            f'{annotated[0]:g}x{annotated[1]:g}: if the image was resized since, its boxes are '
+            'elsewhere; take the one that was annotated, or correct the annotation'
         )
 
 

@@ -62,12 +62,15 @@ PRESETS = dict(
     ),
 )
 
+TOO_SMALL = 'boxes that are less than a pixel'
+
 CONFIG = Template("""# $names: written by tools/new_config.py, yours to change.
 _base_ = [
     '$bases/models/$model.py',
-    '$bases/schedules/schedule_from_scratch.py',  # 80 epochs, see there
+    '$bases/schedules/schedule_from_scratch.py',
     '$bases/default_runtime.py',
 ]
+max_epochs = 80  # with some thousand images fewer do
 image_size = ($width, $height)
 metainfo = dict(classes=$classes)
 
@@ -131,6 +134,19 @@ test_dataloader = val_dataloader
 val_evaluator = $evaluator
 test_evaluator = val_evaluator
 default_hooks = dict(checkpoint=dict(save_best='$best'))
+train_cfg = dict(max_epochs=max_epochs)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        eta_min=1e-5,
+        convert_to_iter_based=True,
+    ),
+]
 # Less precision, more speed: bfloat16 on a CPU that has it, float16 on a GPU.
 optim_wrapper = dict(type='YOLOV2AmpOptimWrapper')
 """)
@@ -247,7 +263,11 @@ def make_config(
             skipped[f'{name}: {reason}'] += number
     resize = [dict(type='Resize', scale=size, keep_ratio=False)]
     model, stride, body, head = NETWORKS[network]
-    sizes = load_box_sizes({**train, **meta, 'pipeline': resize}).sizes / stride
+    sizes = load_box_sizes({**train, **meta, 'pipeline': resize}).sizes
+    is_seen = (sizes >= 1).all(1)  # else FilterAnnotations drops them
+    if not is_seen.all():
+        skipped[f'training: {TOO_SMALL} at {size[0]} x {size[1]}'] = int((~is_seen).sum())
+    sizes = sizes[is_seen] / stride
     anchors = cluster_anchors(sizes, num_anchors).round(2)
     pairs = [tuple(anchor) for anchor in anchors.tolist()]
     YOLOV2AnchorGenerator(pairs, stride)  # refuses what training would refuse

@@ -50,7 +50,7 @@ rows = {
         loss_obj=dict(_delete_=True, type='AutomatedFocalLoss', alpha=0.25, loss_weight=4.0)
     ),
     # One seed: the positives of every class have more gradient than its negatives, so that no
-    # class is focused more than another, and the run is that of `joint focal` to the last digit.
+    # class is focused more than another, and the loss is that of `joint focal`.
     'joint equalized': dict(seeds=[0])
     | _head(
         loss_obj=None,

@@ -17,6 +17,7 @@ except ImportError as error:
     sys.exit(str(error))
 
 import argparse
+import shlex
 from pathlib import Path
 
 
@@ -61,12 +62,20 @@ def main(args=None):
         "    data_root='', ann_file='{ann_file}', data_prefix=dict(img='{root}/'))"
     )
     print('\nFor a config:')
+    files = []
     for split in args.splits:
         path = Path(args.out, f'{split}.json').absolute()
         if path.is_file():
+            files.append(path)
             print(
                 dataset.format(names=tuple(names), ann_file=path.as_posix(), root=root.absolute())
             )
+    if len(files) == 2:
+        paths = shlex.join(map(str, files))
+        print(
+            '\nOr write a whole one:\n  python tools/new_config.py configs/mine.py --coco '
+            f'{paths} --images {shlex.quote(str(root.absolute()))}'
+        )
 
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ from mmdet_yolo2fl.imbalance import (
     scaled_boxes,
     suggested_alpha,
 )
+from mmdet_yolo2fl.models import YOLOV2Head
 
 # COCO's borders, by area in pixels.
 SIZES = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, np.inf)}
@@ -116,6 +117,7 @@ def collect(args):
         images=len(dataset),
         classes=classes,
         boxes_per_image=per_image.tolist(),
+        yolov2=isinstance(getattr(detector, 'bbox_head', None), YOLOV2Head),
         predictions_per_image=priors,
         predictions_per_object=priors and priors / per_image.mean(),
         positives_per_image=positives,
@@ -161,13 +163,18 @@ def report(figures):
         )
     alphas = ', '.join(f'{row["alpha"]:.3f}' for row in classes.values())
     weights = ', '.join(f'{row["effective_number_weight"]:.3f}' for row in classes.values())
+    focal = "loss_cls=dict(_delete_=True, type='BalancedFocalLoss', use_sigmoid=True, "
+    weight = ''
+    if figures['yolov2']:  # jointly, as it was measured: docs/parts.md, three ways to classify
+        focal, weight = f'loss_obj=None, {focal}', ', loss_weight=4.0'
     lines += [
         '',
         'For the config, where the loss tells the classes apart; one of the three, and measured:',
         '',
-        f"    loss_cls=dict(type='BalancedFocalLoss', use_sigmoid=True, alpha=[{alphas}])",
-        f"    loss_cls=dict(type='BalancedFocalLoss', use_sigmoid=True, class_weight=[{weights}])",
-        "    custom_hooks = [dict(type='ClassWeightHook')]  # the same weights, counted each time",
+        f'    {focal}gamma=2.0, alpha=[{alphas}]{weight})',
+        f'    {focal}gamma=2.0, class_weight=[{weights}]{weight})',
+        "    custom_hooks = _base_.custom_hooks + [dict(type='ClassWeightHook')]  # these weights, "
+        'counted each time',
     ]
     return '\n'.join(lines)
 

@@ -16,7 +16,14 @@ Darknet's data sets: first tools/darknet2coco.py. Then: python tools/train.py co
 import sys
 
 try:
-    from mmdet_yolo2fl.own_data import NETWORKS, PRESETS, coco_datasets, make_config, voc_datasets
+    from mmdet_yolo2fl.own_data import (
+        NETWORKS,
+        PRESETS,
+        TOO_SMALL,
+        coco_datasets,
+        make_config,
+        voc_datasets,
+    )
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
@@ -24,6 +31,7 @@ except ImportError as error:
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 
 from mmengine.registry import init_default_scope
@@ -120,13 +128,21 @@ def main(args=None):
         print(f'Will be left out, {reason}: {number}')
     if f'training: {NO_OBJECTS}' in skipped:
         print('  (With --keep-empty they are trained on, too: on what is no object.)')
+    if any(TOO_SMALL in reason for reason in skipped):
+        print('  (A larger --size sees them, or photos cut into tiles.)')
+    if args.coco and args.coco[0].resolve() == args.coco[1].resolve():
+        print(
+            f'{args.coco[0]} is the validation, too: its figures will be those of images trained '
+            'on. Keep some images for it in a file of their own'
+        )
     stride16 = f'{args.network}_stride16'
     if small > 0.05 and stride16 in NETWORKS:
         print(f'{small:.0%} of the boxes are smaller than a cell: try --network {stride16}')
+    out = shlex.quote(str(args.out))
     print(
         'Next:\n'
-        f'  python tools/train.py {args.out}\n'
-        f'  python tools/imbalance_report.py {args.out}    (suggests an alpha for each class)'
+        f'  python tools/train.py {out}\n'
+        f'  python tools/imbalance_report.py {out}    (suggests an alpha for each class)'
     )
 
 

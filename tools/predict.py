@@ -172,6 +172,8 @@ def main(args=None):
     except (OSError, ValueError, cv2.error) as error:  # a full disk, no codec, no window
         sys.exit(str(error))
     print(f'{boxes} boxes in {done} images. In {args.out}: ' + ', '.join(p.name for p in paths))
+    if writers.earlier():
+        print(f'{writers.earlier()} pictures and videos in it are of earlier runs.')
     if problems:
         print(f'{len(problems)} files could not be read:', *problems, sep='\n  ')
     if not done:

@@ -1,7 +1,7 @@
 """Searches gamma, alpha and the weight of a focal loss for your config and data, by Optuna.
 
 python tools/tune_focal.py configs/bccd/yolov2_narrow_fl.py --trials 20
-python tools/tune_focal.py CONFIG --trials 40 --cfg-options train_cfg.max_epochs=20
+python tools/tune_focal.py CONFIG --trials 40 --epochs 20
 
 Every trial trains the config and is valued by the best validation of its run; one that falls
 behind the median of the others is stopped early. The first two trials are cross entropy (gamma 0)
@@ -28,6 +28,7 @@ from filelock import FileLock
 
 from mmdet_yolo2fl.checkpoints import load_only_weights
 from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
+from mmdet_yolo2fl.study import with_epochs
 
 PARAMETERS = ('gamma', 'alpha', 'loss_weight')
 
@@ -46,6 +47,9 @@ def make_parser():
     )
     parser.add_argument(
         '--loss', help='which loss, such as loss_cls; default: the first focal loss of the model'
+    )
+    parser.add_argument(
+        '--epochs', type=int, help="of a trial, the schedule stretched to it; default: the config's"
     )
     parser.add_argument('--metric', help='of the validation; default: the first mAP')
     parser.add_argument('--work-dir', help='default: work_dirs/tune_<name of the config>')
@@ -80,6 +84,10 @@ def main(args=None):
         space = tuning.space_of(loss_type)
     except ValueError as error:
         parser.error(str(error))
+    if args.epochs:
+        if args.epochs < 1 or 'max_epochs' not in cfg.train_cfg:
+            parser.error('--epochs must be at least 1, and the config count epochs')
+        cfg = with_epochs(cfg, args.epochs)
     args.search = args.search or tuning.searched(cfg, loss_key, PARAMETERS)
     check_data(cfg, parser, 'train', 'val')
     folder = Path(args.work_dir or f'work_dirs/tune_{Path(args.config).stem}').absolute()

@@ -5,6 +5,7 @@ file it does not name at all, and what does not fit the classes of the config it
 """
 
 import codecs
+import glob
 import math
 import os
 import xml.etree.ElementTree as ElementTree
@@ -30,6 +31,7 @@ OUTSIDE = 'boxes outside their image'
 # No coordinate is larger; also false of NaN.
 LARGEST = 1e9
 OTHER_CLASSES = 'objects of classes that the config does not name'
+IGNORED = 'boxes marked as difficult or as a crowd: neither object nor background'
 NO_OBJECTS = 'images without objects (filter_empty_gt)'
 
 
@@ -131,6 +133,8 @@ def _check_coco(
             skipped['boxes of less than a pixel'] += 1
         elif _is_outside((left, top, left + width, top + height), sizes[image]):
             skipped[OUTSIDE] += 1
+        elif one.get('iscrowd'):
+            skipped[IGNORED] += 1
         elif evaluates and number == 0:
             skipped['annotations of id 0, which pycocotools never finds: count from 1'] += 1
     _count_images(data, [(number in with_objects, size) for number, size in sizes.items()], skipped)
@@ -182,6 +186,12 @@ def _check_voc(
         path = Path(data.sub_data_root, data.ann_subdir, f'{name}.xml')
         where = f'{data.ann_file}: {name!r}'
         if images:
+            others = [] if image.is_file() else sorted(image.parent.glob(f'{glob.escape(name)}.*'))
+            if others:
+                raise FileNotFoundError(
+                    f"{where}: there is {others[0]}, but MMDetection's XMLDataset reads .jpg only: "
+                    f'rename or convert it to {image.name}'
+                )
             _check_image(image, where)
         root = read_xml(path)
         size = root.find('size')
@@ -193,8 +203,8 @@ def _check_voc(
         seen.append((False, sides))
         for thing in root.findall('object'):
             class_name = _text(thing, 'name', path)
-            if thing.find('difficult') is not None:
-                _number(thing, 'difficult', path, int)
+            difficult = thing.find('difficult') is not None
+            difficult = difficult and _number(thing, 'difficult', path, int)
             box = thing.find('bndbox')
             if box is None:
                 raise ValueError(f'{path}: an object {class_name!r} without <bndbox>')
@@ -205,6 +215,8 @@ def _check_voc(
                 skipped[NO_AREA] += 1
             elif sides and _is_outside([side - 1 for side in corners], sides):
                 skipped[OUTSIDE] += 1
+            elif difficult:
+                skipped[IGNORED] += 1
             if class_name in data.metainfo['classes']:
                 seen[-1] = (True, sides)
     _count_images(data, seen, skipped)

@@ -53,6 +53,7 @@ class Writers:
             self.image_ids, self.category_ids = read_ids(annotations, classes)
         self.images: list[dict] = []
         self.found: list[dict] = []
+        self.written: set[Path] = set()
         self.lines: list[list] = []
         self.video = None
         self.files = AtomicLocalBackend()
@@ -118,6 +119,11 @@ class Writers:
         names = ('predictions.json', 'predictions.csv', 'drawn', 'crops')
         return [path for name in names if (path := self.folder / name).exists()]
 
+    def earlier(self) -> int:
+        """Pictures and videos in the folder that this run has not written."""
+        files = {file for name in ('drawn', 'crops') for file in (self.folder / name).rglob('*.*')}
+        return len({file for file in files if file.is_file()} - self.written)
+
     def _put_text(self, text: str, path: Path) -> None:
         # The names of files need not be text.
         self.files.put(text.encode('utf-8', 'backslashreplace'), path)
@@ -155,6 +161,7 @@ class Writers:
         if not done:
             raise ValueError(f'{path}: OpenCV cannot encode an image of shape {image.shape}')
         self.files.put(data.tobytes(), path)
+        self.written.add(path)
 
     def _put_frame(self, image: np.ndarray, path: Path, rate: float) -> None:
         if self.video is None or self.video[0] != path:
@@ -177,6 +184,7 @@ class Writers:
             path, unfinished, writer, _ = self.video
             writer.release()
             unfinished.replace(path)
+            self.written.add(path)
             self.video = None
 
 

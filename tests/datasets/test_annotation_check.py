@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmdet_yolo2fl.annotation_files import image_size
-from mmdet_yolo2fl.datasets.annotation_check import OTHER_CLASSES, check_annotations
+from mmdet_yolo2fl.datasets.annotation_check import IGNORED, OTHER_CLASSES, check_annotations
 from mmdet_yolo2fl.evaluators import coco_files, evaluators
 
 NONE = 'images without objects (filter_empty_gt)'
@@ -143,6 +143,37 @@ def test_an_image_that_lies_across_its_annotation(tmp_path, write):
     image.unlink()
     ignoring = TRANSFORMS.build(dict(type='CheckedLoadImageFromFile', ignore_empty=True))
     assert ignoring(data.get_data_info(0)) is None
+
+
+@pytest.mark.parametrize('write', [coco, voc])
+def test_an_image_of_another_size_than_annotated(tmp_path, write):
+    cfg = write(tmp_path)
+    image = tmp_path / ('1.jpg' if write is coco else 'JPEGImages/my photo.jpg')
+    for shape, refused in (((41, 61), False), ((20, 30), True), ((40, 64), True)):
+        cv2.imwrite(str(image), np.zeros((*shape, 3), np.uint8))
+        if not refused:
+            assert not check_annotations(cfg, sizes=True)
+            continue
+        message = f'{image.name}: has {shape[1]}x{shape[0]} pixels, but its annotation is of 60x40'
+        with pytest.raises(ValueError, match=message):
+            check_annotations(cfg, sizes=True)
+
+
+def test_what_is_ignored_is_counted(tmp_path):
+    cfg = coco(tmp_path, iscrowd=1)
+    assert check_annotations(cfg) == {IGNORED: 1}
+    cfg = voc(tmp_path / 'voc')
+    path = tmp_path / 'voc/Annotations/my photo.xml'
+    path.write_text(path.read_text().replace('<bndbox>', '<difficult>1</difficult><bndbox>'))
+    assert check_annotations(cfg) == {IGNORED: 1}
+
+
+def test_images_of_voc_with_another_suffix(tmp_path):
+    cfg = voc(tmp_path)
+    (tmp_path / 'JPEGImages/2.jpg').rename(tmp_path / 'JPEGImages/2.JPG')
+    message = "'2': there is .*2.JPG, but MMDetection's XMLDataset reads .jpg only: rename"
+    with pytest.raises(FileNotFoundError, match=message):
+        check_annotations(cfg)
 
 
 def test_sizes_exchanged_in_the_annotation_alone(tmp_path):

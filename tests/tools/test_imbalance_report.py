@@ -50,7 +50,9 @@ def test_table_json_and_picture(tool, tmp_path, data_root, capsys):
     assert figures['predictions_per_image'] == 6 * 4 * 5
     assert figures['predictions_per_positive'] == 120
     assert '| red | 2 | 50.0% | 2 | 0 | 2 | 0 | 1.000 | 1.000 | 0.250 |' in printed
-    assert 'alpha=[0.250, 0.250]' in printed
+    # One loss of both, as it was measured.
+    loss = "loss_obj=None, loss_cls=dict(_delete_=True, type='BalancedFocalLoss', use_sigmoid=True"
+    assert f'    {loss}, gamma=2.0, alpha=[0.250, 0.250], loss_weight=4.0)\n' in printed
     assert (out / 'report.md').read_text().strip() in printed
     height, width = cv2.imread(str(out / 'imbalance.png')).shape[:2]
     assert width > 1000 and height > 300

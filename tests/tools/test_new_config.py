@@ -75,6 +75,37 @@ def test_small_objects_ask_for_small_cells(voc, tmp_path, tool, capsys):
         assert (advice in printed) == (network == 'narrow')
 
 
+def test_boxes_that_the_network_does_not_see(voc, tmp_path, tool, capsys):
+    path = voc / 'Annotations/1.xml'
+    text = path.read_text().replace('<xmax>51</xmax>', '<xmax>22</xmax>')  # 1 of 90 pixels
+    path.write_text(text)
+    out = tmp_path / 'mine.py'
+    arguments = [str(out), '--voc', str(voc), '--num-anchors', '1', '--network', 'tiny']
+    tool('new_config')([*arguments, '--size', '64', '64'])
+    printed = capsys.readouterr().out
+    assert 'out, training: boxes that are less than a pixel at 64 x 64: 1\n  (A larger' in printed
+    assert 'Clustered from 2 boxes' in out.read_text()
+
+
+def test_epochs_bring_their_schedule_along(voc, tmp_path, tool, capsys):
+    out = tmp_path / 'my config.py'
+    tool('new_config')([str(out), '--voc', str(voc), '--network', 'tiny', '--num-anchors', '1'])
+    assert f"  python tools/train.py '{out}'" in capsys.readouterr().out
+    cfg = Config.fromfile(out)
+    base = Config.fromfile('configs/_base_/schedules/schedule_from_scratch.py')
+    assert cfg.param_scheduler == base.param_scheduler and cfg.train_cfg == base.train_cfg
+    out.write_text(out.read_text().replace('max_epochs = 80', 'max_epochs = 20'))
+    cfg = Config.fromfile(out)
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].T_max == 20
+
+
+def test_a_validation_that_is_the_training(data_root, tmp_path, tool, capsys):
+    file = str(data_root / 'train.json')
+    arguments = ['--network', 'tiny', '--size', '64', '64', '--num-anchors', '1']
+    tool('new_config')([str(tmp_path / 'mine.py'), '--coco', file, file, *arguments])
+    assert f'{file} is the validation, too' in capsys.readouterr().out
+
+
 def test_coco_trains(data_root, tmp_path, tool, capsys, monkeypatch):
     """A parent category without boxes, as some exporters write it, is left out."""
     for name in ('train', 'valid'):

@@ -51,7 +51,8 @@ def test_equals_mmdetections_inference(config, checkpoint, data_root, tmp_path, 
         ]
     table, content = lines(out), json.loads((out / 'predictions.json').read_text())
     assert 0 < len(expected) == len(table) == len(content['annotations'])
-    assert f'{len(expected)} boxes in 4 images' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f'{len(expected)} boxes in 4 images' in printed and 'earlier runs' not in printed
     images = {image['id']: image for image in content['images']}
     names = {category['id']: category['name'] for category in content['categories']}
     for (file, name, score, box), line, entry in zip(expected, table, content['annotations']):
@@ -174,6 +175,16 @@ def test_classes_with_any_name_stay_in_their_folder(config, checkpoint, data_roo
     )
     assert {path for path in tmp_path.rglob('*') if 'deep' not in path.parts} == before
     assert {path.parent.parent for path in out.rglob('*.jpg')} == {out / 'crops'}
+
+
+def test_what_earlier_runs_have_left_is_counted(
+    config, checkpoint, data_root, tmp_path, tool, capsys
+):
+    out = tmp_path / 'out'
+    (out / 'crops/red').mkdir(parents=True)
+    (out / 'crops/red/old.jpg').write_bytes(b'old')
+    tool('predict')([str(config), str(checkpoint), str(data_root), '--out', str(out)])
+    assert '\n1 pictures and videos in it are of earlier runs.\n' in capsys.readouterr().out
 
 
 def test_usage_errors(config, checkpoint, data_root, tmp_path, tool, refused):
