@@ -27,7 +27,7 @@ class PretrainedDarknet:
 
     Args:
         checkpoint (str | Path): The file.
-        clear (bool): Darknet's ``-clear``: count the images that training has seen from 0.
+        reset_seen (bool): Darknet's ``-clear``: count the images that training has seen from 0.
             Defaults to False.
 
     Raises:
@@ -35,9 +35,9 @@ class PretrainedDarknet:
         ValueError: If it does not fit the network.
     """
 
-    def __init__(self, checkpoint: str | Path, clear: bool = False) -> None:
+    def __init__(self, checkpoint: str | Path, reset_seen: bool = False) -> None:
         self.checkpoint = Path(checkpoint).expanduser()
-        self.clear = clear
+        self.reset_seen = reset_seen
 
     def __call__(self, module: nn.Module) -> None:
         """Fill ``module``, after all its parts got their usual start."""
@@ -71,7 +71,7 @@ class PretrainedDarknet:
                 )
             load_convolution(layer, values[start : start + layer.size], where)
             start += layer.size
-        if head is not None and not skipped and not self.clear:
+        if head is not None and not skipped and not self.reset_seen:
             with torch.no_grad():
                 head.seen.fill_(header.seen)
         left = len(values) - start

@@ -283,7 +283,7 @@ def test_what_the_recipe_cannot_take_over_is_named(tmp_path, monkeypatch):
     cfg.write_text(text)
     config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
     line = text.splitlines().index('[convolutional]') + 1
-    assert said == [
+    assert said[-2:] == [
         f'{cfg}: policy=poly is left out of the training recipe',
         f'{cfg}:{line}: [convolutional] stopbackward=1 is left out of the training recipe',
     ]

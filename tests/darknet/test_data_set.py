@@ -401,7 +401,7 @@ def test_images_and_labels_of_others_are_not_replaced(tmp_path, copy_images):
     # The originals lie where the links would come.
     nested = tmp_path / 'nested.json'
     nested.write_text(path.read_text().replace('a.jpg', 'train/a.jpg'))
-    refuses(image, 'is neither', nested, out / 'images')
+    refuses(image, 'is neither', nested, out / 'JPEGImages')
     if not copy_images:
         refuses(image, 'is the image itself', path, out / 'JPEGImages/train')
 

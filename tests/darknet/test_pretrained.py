@@ -86,7 +86,7 @@ def test_a_whole_detector(tmp_path, monkeypatch, classes):
     state = model.state_dict()
     same = classes == 20
     assert bool(state['bbox_head.seen']) == same
-    config.model.init_cfg.clear = True
+    config.model.init_cfg.reset_seen = True
     cleared = MODELS.build(config.model)
     cleared.init_weights()
     assert cleared.bbox_head.seen == 0

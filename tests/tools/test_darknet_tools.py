@@ -110,7 +110,10 @@ def test_data_sets_there_and_back(tmp_path, tool, refused, data_root, capsys, mo
     inwards(['set/obj.data', 'coco'])
     said = capsys.readouterr().out
     # The lines to paste make a data set that MMDetection builds.
-    lines = said.split('For a config:\n')[1]
+    lines, command = said.split('For a config:\n')[1].split('\n\nOr write a whole one:\n')
+    images = tmp_path / 'set/JPEGImages'
+    files = f'{tmp_path}/coco/train.json {tmp_path}/coco/valid.json'
+    assert f'configs/mine.py --coco {files} --images {images}\n' in command
     from mmdet.registry import DATASETS
 
     for text in lines.replace('\ndict(', '\0dict(').split('\0'):
