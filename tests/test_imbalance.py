@@ -8,6 +8,7 @@ from mmengine.registry import DefaultScope
 
 from mmdet_yolo2fl.imbalance import (
     Objects,
+    _map_sizes,
     class_counts,
     class_weights,
     count_priors,
@@ -117,6 +118,7 @@ def test_priors_and_positives_of_retinanet():
     detector.bbox_head = MODELS.build(head)
     # 100 x 64 pixels: 7 x 4 and 4 x 2 cells
     assert count_priors(detector, (100, 64)) == 28 + 8
+    assert _map_sizes(detector.bbox_head.prior_generator, (100, 64)) == [(4, 7), (2, 4)]
     # Anchors of 32 pixels around the corners of the 16-pixel cells: the one here fits exactly.
     found = objects([(0, 0, 32, 32)], [0], [0], [(100, 64)])
     boxes = [np.array([(0.0, 0.0, 32.0, 32.0)])]

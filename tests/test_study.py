@@ -359,6 +359,13 @@ def test_schedule_moves_with_the_epochs():
     assert steps.milestones == [10, 15] and steps.end == 20
 
 
+def test_a_scheduler_counts_epochs_where_it_does_not_say():
+    config = Config(dict(train_cfg=dict(max_epochs=12)))
+    config.param_scheduler = [dict(type='MultiStepLR', milestones=[8, 11], end=12)]
+    (scheduler,) = with_epochs(config, 24).param_scheduler
+    assert scheduler.milestones == [16, 22] and scheduler.end == 24
+
+
 @pytest.mark.parametrize(
     'name', ['yolox/yolox_tiny_8xb8-300e_coco.py', 'rtmdet/rtmdet_tiny_8xb32-300e_coco.py']
 )

@@ -293,6 +293,18 @@ def test_what_the_recipe_cannot_take_over_is_named(tmp_path, monkeypatch):
     assert hsv.saturation == pytest.approx(1 / 0.75)
 
 
+def test_the_recipe_of_a_wide_input(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY)
+    text = cfg.read_text().replace('random=0', 'random=1')
+    assert 'random=1' in text
+    cfg.write_text(edit(text, 'height=416', 'height=320'))
+    config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
+    jitter = next(step for step in config.train_pipeline if step.type == 'DarknetJitter')
+    assert tuple(jitter.scale) == (768, 608)  # 608 * 416 / 320 = 790, to multiples of 32
+    head = config.model.bbox_head
+    assert head.normalizer == 'batch' and head.loss_obj == dict(type='MSELoss', loss_weight=0.5)
+
+
 def test_comments_in_any_encoding(tmp_path):
     cfg, weights = networks.write(tmp_path, **TINY)
     content = cfg.read_bytes()

@@ -11,7 +11,12 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmdet_yolo2fl.annotation_files import image_size
-from mmdet_yolo2fl.datasets.annotation_check import IGNORED, OTHER_CLASSES, check_annotations
+from mmdet_yolo2fl.datasets.annotation_check import (
+    IGNORED,
+    OTHER_CLASSES,
+    OUTSIDE,
+    check_annotations,
+)
 from mmdet_yolo2fl.evaluators import coco_files, evaluators
 
 NONE = 'images without objects (filter_empty_gt)'
@@ -209,6 +214,30 @@ def test_a_note_that_is_text(tmp_path):
     Image.new('RGB', (60, 40)).save(file, exif=note)
     assert Image.open(file).getexif()[0x0112] == '6'
     assert image_size(file) == (60, 40, False)
+
+
+@pytest.mark.parametrize(
+    'box, found',
+    [
+        ([45, 5, 10, 20], {}),
+        ([5, 35, 10, 20], {}),
+        ([5, 45, 10, 20], {OUTSIDE: 1}),
+        ([65, 5, 10, 20], {OUTSIDE: 1}),
+        ([5, 5, 20, 0.5], {'boxes of less than a pixel': 1}),
+        ([5, 5, 0.5, 20], {'boxes of less than a pixel': 1}),
+    ],
+)
+def test_boxes_that_are_left_out(tmp_path, box, found):
+    assert check_annotations(coco(tmp_path, bbox=box)) == found
+
+
+@pytest.mark.parametrize('left, found', [(60, {}), (61, {OUTSIDE: 1})])
+def test_voc_counts_pixels_from_one(tmp_path, left, found):
+    cfg = voc(tmp_path)
+    path = tmp_path / 'Annotations/my photo.xml'
+    text = path.read_text().replace('<xmin>5<', f'<xmin>{left}<').replace('<xmax>25<', '<xmax>75<')
+    path.write_text(text)
+    assert check_annotations(cfg) == found
 
 
 def test_categories_of_one_name(tmp_path):

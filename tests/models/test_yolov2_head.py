@@ -380,6 +380,30 @@ def test_box_losses_of_coordinates_and_of_overlaps(loss):
     assert 0 < (channels > 0).sum() <= matched
 
 
+def test_overlaps_at_matches_by_hand():
+    """On a map of zeros a slot has its anchor at the centre of its cell."""
+    head = build(loss_bbox=dict(type='IoULoss', mode='linear'), normalizer='num_pos')
+    # Cell (2, 1) has 64 x 96 pixels around (80, 48), of which the truth has three quarters; cell
+    # (4, 0) has 32 x 32 around (144, 16), and the truth a quarter.
+    truths = instances([[48, 12, 112, 84], [136, 8, 152, 24]], [1, 2])
+    pred = torch.zeros(2, 3 * (5 + C), H, W, dtype=torch.float64)
+    losses = head.loss_by_feat(pred, [truths, instances([], [])], metas(2))
+    assert losses['num_pos'] == 2 and losses['recall50'] == 0.5
+    assert losses['avg_iou'] == pytest.approx((0.75 + 0.25) / 2, abs=1e-5)
+    assert losses['loss_bbox'] == pytest.approx((0.25 + 0.75) / 2, abs=1e-5)
+
+
+def test_the_joint_way_has_scales_too():
+    pred = random_map()
+    plain, scaled = (
+        build(**JOINT, object_scale=scale, noobject_scale=scale).loss_by_feat(
+            pred, TRUTHS, metas()
+        )['loss_cls']
+        for scale in (1.0, 2.0)
+    )
+    assert scaled == pytest.approx(2 * plain.item())
+
+
 def test_an_ignored_region_centred_outside_the_image_still_counts():
     # It covers the first cell, whose predictions must not become negatives.
     head, pred = build(normalizer='none'), random_map() * 0.01

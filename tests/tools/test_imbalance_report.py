@@ -1,6 +1,7 @@
 import json
 
 import cv2
+import pytest
 
 CONFIG = """
 _base_ = ['{base}/configs/yolov2_fl.py']
@@ -56,6 +57,27 @@ def test_table_json_and_picture(tool, tmp_path, data_root, capsys):
     assert (out / 'report.md').read_text().strip() in printed
     height, width = cv2.imread(str(out / 'imbalance.png')).shape[:2]
     assert width > 1000 and height > 300
+
+
+def test_weights_of_classes_that_differ(tool, tmp_path, data_root):
+    file = data_root / 'train.json'
+    content = json.loads(file.read_text())
+    ids = {one['name']: one['id'] for one in content['categories']}
+    for number, one in enumerate(content['annotations']):
+        one['category_id'] = ids['blue' if number == 0 else 'red']
+    file.write_text(json.dumps(content))
+    out = tmp_path / 'out'
+    tool('imbalance_report')([str(config(tmp_path, data_root)), '--out', str(out)])
+    classes = json.loads((out / 'imbalance.json').read_text())['classes']
+    red, blue = classes['red'], classes['blue']
+    assert (red['boxes'], blue['boxes']) == (3, 1)
+    inverse = [one['inverse_frequency_weight'] for one in (red, blue)]
+    assert inverse == pytest.approx([0.5, 1.5])
+    ratio = blue['effective_number_weight'] / red['effective_number_weight']
+    assert ratio == pytest.approx((1 - 0.999**3) / (1 - 0.999))
+    for one in (red, blue):  # the odds of 0.25, times the weight
+        odds = one['alpha'] / (1 - one['alpha'])
+        assert odds == pytest.approx(one['effective_number_weight'] / 3)
 
 
 def test_usage_errors(tool, refused, tmp_path, data_root):

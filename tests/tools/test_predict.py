@@ -71,6 +71,10 @@ def test_equals_mmdetections_inference(config, checkpoint, data_root, tmp_path, 
     crops = sorted(out.glob('crops/*/*.jpg'))
     assert len(crops) == len(expected)
     assert {crop.parent.name for crop in crops} == {name for _, name, *_ in expected}
+    corners = np.clip([box for *_, box in expected], 0, [90, 60, 90, 60])
+    sizes = np.ceil(corners[:, 2:]) - np.floor(corners[:, :2])
+    shapes = [cv2.imread(str(crop)).shape[1::-1] for crop in crops]
+    assert sorted(shapes) == sorted(map(tuple, sizes.astype(int).tolist()))
     for number in range(1, 5):
         drawn = cv2.imread(str(out / f'drawn/{number}.jpg'))
         plain = cv2.imread(str(data_root / f'{number}.png'))
