@@ -12,6 +12,7 @@ from mmengine.hub import get_config
 from mmengine.registry import PARAM_SCHEDULERS
 from scipy import stats
 
+from mmdet_yolo2fl import study
 from mmdet_yolo2fl.study import (
     _forget_other_configs,
     carry_out,
@@ -19,6 +20,7 @@ from mmdet_yolo2fl.study import (
     learning_curve,
     load_study,
     with_epochs,
+    within_budget,
 )
 from mmdet_yolo2fl.study_figure import draw, write_report
 from mmdet_yolo2fl.study_tables import (
@@ -118,6 +120,21 @@ def test_a_result_counts_for_its_own_config_only(tmp_path):
     assert run.result == dict(config_hash=run.hash)
     changed = write_study(tmp_path, budget=dict(images=10))
     assert load_study(changed, tmp_path / 'out').runs[0].result is None
+
+
+@pytest.mark.parametrize(
+    'budget, epochs', [(dict(minutes=2), 6), (dict(minutes=0.01), 1), (dict(images=50), 5)]
+)
+def test_epochs_that_a_budget_buys(tmp_path, monkeypatch, budget, epochs):
+    run = load_study(write_study(tmp_path, budget=budget), tmp_path).runs[0]
+    config = run.config
+    config.train_dataloader.update(batch_size=4)
+    config.train_dataloader.dataset.update(num_images=10)  # three iterations
+    monkeypatch.setattr(study, '_seconds_an_iteration', lambda *_: 7.0)
+    assert within_budget(config, budget, tmp_path).train_cfg.max_epochs == epochs
+    # A resumed run does not measure again.
+    monkeypatch.setattr(study, '_seconds_an_iteration', lambda *_: 1e9)
+    assert within_budget(config, budget, tmp_path).train_cfg.max_epochs == epochs
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,17 @@ def test_equals_cocometric(seed):
         assert round(ap, 3) == expected[f'coco/bbox_mAP_{name[0]}']
 
 
+@pytest.mark.parametrize('most', [1, 3])
+def test_as_many_boxes_as_cocometric_counts(most):
+    images, predictions = random_scenes(3)
+    result = analyzed(images, predictions, CLASSES, max_dets=(1, 1, most))
+    metric = CocoMetric(proposal_nums=(1, 1, most), classwise=True)
+    expected = metric_of(metric, MadeDataset(images, CLASSES), predictions)
+    for name, ap in zip(CLASSES, result.ap):
+        assert round(ap, 3) == expected[f'coco/{name}_precision']
+    assert mean(result.ap) < mean(analyzed(images, predictions, CLASSES).ap)
+
+
 @pytest.mark.parametrize('mode', ['area', '11points'])
 def test_equals_vocmetric(mode):
     images, predictions = random_scenes(7)

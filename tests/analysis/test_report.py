@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mmdet_yolo2fl.analysis import figures
 from mmdet_yolo2fl.analysis.curves import best_thresholds, class_curves
 from mmdet_yolo2fl.analysis.figures import CURVES_IN_FIGURE
 from mmdet_yolo2fl.analysis.pictures import picture
@@ -106,6 +107,26 @@ def test_figures_are_drawn(scenes):
     for svg in svgs:
         root = ElementTree.fromstring(base64.b64decode(svg.removeprefix(prefix)))
         assert len(list(root.iter('{http://www.w3.org/2000/svg}path'))) > 10
+
+
+def test_what_lies_on_which_axis(monkeypatch):
+    """The first box is right, the second wrong; one of two truths is missed."""
+    boxes = [(20.0 * i, 0, 20.0 * i + 10, 10) for i in range(3)]
+    images = [[(0, boxes[0]), (0, boxes[1])]]
+    evaluation = analyzed(images, [found((0, 0.75, boxes[0]), (0, 0.5, boxes[2]))], ('cat',))
+    monkeypatch.setattr(figures, '_svg', lambda figure: figure)
+    drawn = figures.curve_figures(class_curves(evaluation.matches), ('cat',), 0.5)
+    for (_, figure), names, x, y in zip(
+        drawn,
+        (('recall', 'precision'), ('threshold of the score', 'F1')),
+        ((0.5, 0.5), (0.75, 0.5)),
+        ((1, 0.5), (2 / 3, 0.5)),
+    ):
+        (axes,) = figure.axes
+        curve, best = axes.lines
+        assert (axes.get_xlabel(), axes.get_ylabel()) == names
+        assert tuple(curve.get_xdata()) == x and curve.get_ydata() == pytest.approx(y)
+        assert (best.get_xdata()[0], best.get_ydata()[0]) == pytest.approx((x[0], y[0]))
 
 
 def test_pictures_have_their_boxes(scenes):

@@ -177,6 +177,44 @@ def test_cumulative_curve():
         assert loss[np.isclose(elements, x)].min() == pytest.approx(y)
 
 
+def test_the_cumulative_curve_is_of_the_later_records():
+    tables = np.zeros((4, 3, 2, len(EDGES) + 1))
+    tables[:2, :, NEGATIVE, 3] = 1000
+    tables[2:, COUNT, NEGATIVE, [3, 100]] = 1, 3
+    tables[2:, LOSS, NEGATIVE, [3, 100]] = 8, 2
+    history = History(0.9, iters=[1, 2, 3, 4], tables=list(tables))
+    for since, share in ((0.5, 0.2), (0.75, 0.2), (0.0, 4 / 2020)):
+        elements, loss = history.cumulative(NEGATIVE, since=since)
+        later = tables[int(4 * since) :, COUNT, NEGATIVE].sum(0)
+        x = later[100] / later.sum()
+        assert loss[np.isclose(elements, x)].min() == pytest.approx(share)
+    np.testing.assert_array_equal(loss, history.cumulative(NEGATIVE, 0.0)[1])
+    np.testing.assert_array_equal(
+        history.cumulative(NEGATIVE)[1], history.cumulative(NEGATIVE, 0.5)[1]
+    )
+
+
+def test_shares_of_classes_and_mean_probabilities_by_loops():
+    records = [batch(seed) for seed in (10, 11)]
+    loss = BalancedFocalLoss(alpha=[0.2, 0.5, 0.7])
+    seen = [look(loss, *record, avg_factor=3.0) for record in records]
+    history = History(0.9, list('abc'), [1, 2], [s[0] for s in seen], [s[1] for s in seen])
+    shares = history.shares()
+    for i, (pred, labels, weight) in enumerate(records):
+        elements = elements_by_loop(pred, labels, weight, 2.0, 1.0, 3.0)
+        for name, positive in (('negative', False), ('positive', True)):
+            pt = [e[2] for e in elements if e[0] is positive]
+            assert shares[f'pt_{name}'][i] == pytest.approx(np.mean(pt), abs=0.03)
+        for what, column in ((LOSS, 3), (GRADIENT, 4)):
+            by_class = [
+                alpha * sum(e[column] for e in elements if e[0] and e[1] == c)
+                for c, alpha in enumerate((0.2, 0.5, 0.7))
+            ]
+            expected = np.array(by_class) / sum(by_class)
+            np.testing.assert_allclose(history.class_shares(what)[i], expected, rtol=1e-4)
+    assert abs(shares['pt_positive'] - shares['pt_negative']).min() > 0.05
+
+
 def test_run_writes_history_and_pictures(tmp_path):
     plain = train(tmp_path / 'plain')
     runner = train(tmp_path / 'run', hooks=(dict(type='FocalLossAnalysisHook', interval=3),))

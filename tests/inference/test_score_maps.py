@@ -78,3 +78,6 @@ def test_over_the_image():
     # A letterbox: 48x16 doubled to 96x32, with 16 pixels above and below.
     meta = dict(ori_shape=(16, 48), scale_factor=(2.0, 2.0), pad_offset=(0, 16))
     assert over_image(values, meta, 32) == (0, 48, 24, -8)
+    # Stretched differently in its two directions, with pixels beside it too.
+    meta = dict(ori_shape=(8, 40), scale_factor=(2.0, 4.0), pad_offset=(8, 16))
+    assert over_image(values, meta, 32) == (-4, 44, 12, -4)

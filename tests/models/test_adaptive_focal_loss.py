@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from mmdet.registry import MODELS
 
 import mmdet_yolo2fl  # noqa: F401
-from mmdet_yolo2fl.models.losses import BalancedFocalLoss
+from mmdet_yolo2fl.models.losses import BalancedFocalLoss, balanced_focal_loss
+from mmdet_yolo2fl.models.losses.focal_sum import class_gradients
 
 C = 3
 
@@ -55,6 +56,78 @@ def test_gamma_follows_the_running_mean(over, dense):
         assert loss.gamma.item() == pytest.approx(min(-math.log(mean), 3.0), rel=1e-5)
         expected = BalancedFocalLoss(gamma=loss.gamma.item())(logits, labels, weight, 7.0)
         torch.testing.assert_close(value, expected)
+
+
+def kinds_of_targets(labels, generator):
+    """(as given, the label of every element) for each way to write a target."""
+    hard = torch.nn.functional.one_hot(labels, C + 1)[:, :C].float()
+    score = torch.rand(len(labels), generator=generator)
+    soft = torch.rand(len(labels), C, generator=generator)
+    return {
+        'indices': (labels, hard),
+        'scores': ((labels, score), hard * score[:, None]),
+        'soft': (soft, soft),
+    }
+
+
+def kinds_of_weights(rows, generator):
+    """(as given, the weight of every element) likewise."""
+    row, element = torch.rand(rows, generator=generator), torch.rand(rows, C, generator=generator)
+    return {
+        'none': (None, torch.ones(rows, C)),
+        'row': (row, row[:, None].expand(rows, C)),
+        'element': (element, element),
+    }
+
+
+TARGETS, WEIGHTS = ('indices', 'scores', 'soft'), ('none', 'row', 'element')
+
+
+@pytest.mark.parametrize('over', ['positives', 'all'])
+@pytest.mark.parametrize('kind', TARGETS)
+@pytest.mark.parametrize('weighted', WEIGHTS)
+def test_the_mean_of_any_target_and_weight(over, kind, weighted):
+    generator = torch.Generator().manual_seed(1)
+    (logits, labels, _), *_ = batches(1)
+    target, dense = kinds_of_targets(labels, generator)[kind]
+    weight, of_element = kinds_of_weights(len(labels), generator)[weighted]
+    loss = automated(over=over)
+    loss(logits.requires_grad_(), target, weight)
+    total = count = 0.0
+    for row in range(len(labels)):
+        for c in range(C):
+            p = 1 / (1 + math.exp(-logits[row, c].item()))
+            y, w = dense[row, c].item(), of_element[row, c].item()
+            total += w * (p * y if over == 'positives' else p * y + (1 - p) * (1 - y))
+            count += w * (y if over == 'positives' else 1)
+    assert loss.prob_correct.item() == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize('kind', TARGETS)
+@pytest.mark.parametrize('weighted', WEIGHTS)
+@pytest.mark.parametrize('alpha_mode', ['balanced', 'uniform'])
+def test_gradients_by_class_are_autograds(kind, weighted, alpha_mode):
+    generator = torch.Generator().manual_seed(2)
+    (logits, labels, _), *_ = batches(1)
+    target, dense = kinds_of_targets(labels, generator)[kind]
+    weight, of_element = kinds_of_weights(len(labels), generator)[weighted]
+    alpha, class_weight = (0.2, 0.4, 0.7), torch.tensor([1.5, 0.5, 2.0])
+    gamma, scale = torch.tensor([0.5, 2.0, 3.0]), torch.tensor([1.0, 3.0, 0.5])
+    loss = BalancedFocalLoss(
+        alpha=alpha, alpha_mode=alpha_mode, class_weight=class_weight.tolist(), poly_epsilon=0.5
+    )
+    arguments = list(loss._rows(logits, target, weight))
+    arguments[2] = loss.terms._replace(gamma=gamma, scale=scale)
+    found = class_gradients(*arguments)
+
+    x = logits.double().requires_grad_()
+    values = balanced_focal_loss(
+        x, dense, gamma, loss.alpha, 'sigmoid', alpha_mode, class_weight, poly_epsilon=0.5
+    )
+    (slope,) = torch.autograd.grad((values * scale * of_element).sum(), x)
+    slope = slope.abs().float()
+    torch.testing.assert_close(found[0], (slope * dense).sum(0))
+    torch.testing.assert_close(found[1], (slope * (1 - dense)).sum(0))
 
 
 @pytest.mark.parametrize('way', ['mean', 'sum', 'float64', 'compiled'])
@@ -269,6 +342,13 @@ def test_label_smoothing():
     torch.testing.assert_close(loss(logits, labels), expected)
 
 
+def test_label_smoothing_of_labels_with_scores():
+    (logits, labels, score), *_ = batches(1)
+    dense = torch.nn.functional.one_hot(labels, C + 1)[:, :C] * score[:, None]
+    found = BalancedFocalLoss(label_smoothing=0.1)(logits, (labels, score))
+    torch.testing.assert_close(found, BalancedFocalLoss()(logits, dense * 0.9 + 0.05))
+
+
 def test_poly_1():
     """Values by hand: pt = 0.8, gamma 2, epsilon 1: 0.04 * 0.2231 + 0.008."""
     logit = torch.tensor([[math.log(4.0)]])
@@ -278,6 +358,17 @@ def test_poly_1():
     softmax = BalancedFocalLoss(use_sigmoid=False, alpha=None, poly_epsilon=1.0, reduction='none')
     found = softmax(torch.tensor([[math.log(4.0), 0.0]]), torch.tensor([0]))
     assert found.item() == pytest.approx(0.04 * 0.22314355 + 0.008, rel=1e-5)
+
+
+def test_poly_1_of_unequal_classes():
+    """The further term is weighted as the rest: pt = 0.8, a class that weighs 3 and its alpha."""
+    logit, cost = math.log(4.0), 0.04 * 0.22314355 + 0.008
+    weights = dict(alpha=[0.6, 0.1], class_weight=[3.0, 1.0], poly_epsilon=1.0, reduction='none')
+    softmax = BalancedFocalLoss(use_sigmoid=False, **weights)
+    found = softmax(torch.tensor([[logit, 0.0]]), torch.tensor([0]))
+    assert found.item() == pytest.approx(0.6 * 3 * cost, rel=1e-5)
+    found = BalancedFocalLoss(**weights)(torch.tensor([[logit, -logit]]), torch.tensor([0]))
+    assert found[0].tolist() == pytest.approx([0.6 * 3 * cost, 0.9 * cost], rel=1e-5)
 
 
 @pytest.mark.parametrize('make', [automated, equalized])

@@ -135,6 +135,9 @@ def test_ties_between_anchors_go_to_the_first():
     # A square of 64: both (64, 96) and (96, 64) give 2/3; the square anchor of 32 gives 1/4.
     _, result = run(torch.zeros(1, 2, 2, 3, 4), [[(0.0, 0.0, 64.0, 64.0)]])
     assert result.slot[0, 0] % 3 == 1
+    # With both of them responsible the last copy is the best choice, the first anchor again.
+    _, result = run(torch.zeros(1, 2, 2, 3, 4), [[(0.0, 0.0, 64.0, 64.0)]], anchors_per_truth=2)
+    assert (result.slot[0] % 3).tolist() == [2, 1] and result.matched.all()
 
 
 def test_the_threshold_is_strict():
@@ -151,6 +154,8 @@ def test_a_centre_on_the_far_border_falls_into_the_last_cell():
     _, result = run(torch.zeros(1, 2, 3, 3, 4), [[(86.0, 54.0, 106.0, 74.0)]])
     assert result.matched.all()
     assert result.slot[0, 0] // 3 == 5
+    _, result = run(torch.zeros(1, 2, 3, 3, 4), [[(54.0, 54.0, 74.0, 74.0)]])
+    assert result.slot[0, 0] // 3 == 5 and result.truth[0].tolist() == [0] * 18
 
 
 @pytest.mark.parametrize(
@@ -162,6 +167,7 @@ def test_a_centre_on_the_far_border_falls_into_the_last_cell():
         (-50.0, 0.0, -30.0, 10.0),
         (float('nan'), 0.0, 10.0, 10.0),
         (0.0, 0.0, float('inf'), 10.0),
+        (-1e9, -1e9, 1e9, 1e9),
     ],
 )
 def test_boxes_that_cannot_be_learned_are_counted_and_left_out(bad):
@@ -186,6 +192,16 @@ def test_ignored_truths_make_neither_positives_nor_negatives():
     boxes, result = run(raw, truths, ignored)
     compare(boxes, truths, result, (3, 5), ignored)
     assert (~result.positive & ~result.negative).sum() > 3
+
+
+def test_the_slot_responsible_for_an_ignored_truth_is_no_negative():
+    # A prediction 20 times as wide and high as its anchor: next to nothing of it lies inside.
+    raw = torch.zeros(1, 2, 2, 3, 4, dtype=torch.float64)
+    raw[..., 2:] = 3
+    inside, outside = (2.0, 2.0, 30.0, 30.0), (-90.0, 2.0, -60.0, 30.0)
+    _, result = run(raw, [[]], [[inside, outside]])
+    assert (~result.negative[0]).nonzero()[:, 0].tolist() == [0]
+    assert not result.positive.any()
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
-from mmdet_yolo2fl.analysis.predictions import read_predictions
+from mmdet_yolo2fl.analysis.evaluation import evaluate, mean
+from mmdet_yolo2fl.analysis.predictions import flatten, read_predictions
+from mmdet_yolo2fl.analysis.truths import load_truths
 from tests.test_checkpoints import Hostile
 
 
@@ -29,6 +34,11 @@ def run(squares, tmp_path):
 def main(tool):
     main = tool('analyze')
     return lambda *args: main([*map(str, args), '--device', 'cpu'])
+
+
+def dataset_of(run):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return DATASETS.build(Config.fromfile(run / 'squares.py').test_dataloader.dataset)
 
 
 def make_true(data_root, predictions, every=2):
@@ -87,6 +97,18 @@ def test_a_run_as_tools_test_sees_it(run, data_root, main, tool, tmp_path, monke
     assert (other['ap'], other['ap50']) == (summary['ap'], summary['ap50'])
     assert [row['f1'] for row in other['classes']] == [row['f1'] for row in summary['classes']]
     assert 'id="training"' not in (tmp_path / 'b/report.html').read_text()
+
+    # As the config's metric counts: only the best box of each class, VOC's way.
+    again = [*config, '--predictions', str(tmp_path / 'found.pkl'), '--cfg-options']
+    fewer = tool('analyze')([*again, 'test_evaluator.proposal_nums="(1,1,1)"'])
+    truths = load_truths(dataset_of(run))
+    found = flatten(read_predictions(tmp_path / 'found.pkl'), truths.ids, len(truths.classes))
+    assert fewer['ap'] == mean(evaluate(truths, found, max_dets=(1, 1, 1)).ap) < other['ap']
+    voc = 'test_evaluator._delete_=True', 'test_evaluator.type=VOCMetric'
+    for options, mode in (((), '11points'), (('test_evaluator.eval_mode=area',), 'area')):
+        summary = tool('analyze')([*again, *voc, *options])
+        assert summary['voc_mode'] == mode
+        assert summary['voc_ap50'] == mean(evaluate(truths, found, voc_mode=mode).voc_ap50)
 
 
 def test_config_and_checkpoint_and_the_other_split(squares, main, tmp_path, monkeypatch):

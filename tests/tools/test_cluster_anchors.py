@@ -62,6 +62,17 @@ def test_options(tmp_path, main, monkeypatch):
     assert figures['present_anchors'] is None
 
 
+@pytest.mark.parametrize(
+    'stride, anchors', [('16', [[2, 2], [10, 5]]), ('"(16,8)"', [[2, 4], [10, 10]])]
+)
+def test_cells_of_another_size(tmp_path, main, stride, anchors):
+    option = f'model.bbox_head.anchor_generator.stride={stride}'
+    out = tmp_path / 'out'
+    main([str(write_config(tmp_path)), '--out', str(out), '--cfg-options', option])
+    figures = json.loads((out / 'anchors.json').read_text())
+    assert figures['anchors'] == anchors and figures['average_iou'] == pytest.approx(1)
+
+
 def test_bad_input(tmp_path, main, refused):
     config = write_config(tmp_path)
     assert 'nowhere.py' in refused(main, 'nowhere.py')

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -189,6 +190,23 @@ def test_what_earlier_runs_have_left_is_counted(
     (out / 'crops/red/old.jpg').write_bytes(b'old')
     tool('predict')([str(config), str(checkpoint), str(data_root), '--out', str(out)])
     assert '\n1 pictures and videos in it are of earlier runs.\n' in capsys.readouterr().out
+
+
+def test_how_many_frames_there_will_be(tool, tmp_path, monkeypatch):
+    names = tool('predict').__globals__
+    film, picture = tmp_path / 'film.avi', tmp_path / 'picture.png'
+    write_video(film)  # five frames
+    cv2.imwrite(str(picture), np.zeros((4, 6, 3), np.uint8))
+    sources = names['find_sources']([str(film), str(picture)])
+    for every, most, expected in ((1, None, 6), (2, None, 4), (2, 2, 3), (1, 9, 6), (3, 1, 2)):
+        args = SimpleNamespace(every=every, max_frames=most, batch_size=8)
+        assert names['expected_frames'](args, sources) == expected
+        assert sum(map(len, names['batches'](args, sources, []))) == expected
+    args.batch_size = 2
+    args.every, args.max_frames = 1, None
+    found = list(names['batches'](args, sources, []))
+    assert [[frame.number for frame in batch] for batch in found] == [[0, 1], [2, 3], [4, 0]]
+    assert names['expected_frames'](args, names['find_sources'](['0', str(film)])) is None
 
 
 def test_usage_errors(config, checkpoint, data_root, tmp_path, tool, refused):

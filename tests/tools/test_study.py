@@ -159,6 +159,27 @@ def test_budget(tool, study, tmp_path, budget):
     assert run.result == result
 
 
+def test_some_rows_and_some_seeds(tool, study, tmp_path, capsys, monkeypatch):
+    main, asked = tool('study'), []
+    monkeypatch.setitem(
+        main.__globals__,
+        'run_all',
+        lambda args, runs: asked.extend((run.row, run.seed) for run in runs) or {},
+    )
+    file = study()
+    Path(file).write_text(Path(file).read_text().replace('seeds = [0]', 'seeds = [0, 1, 2]'))
+    finish(load_study(file, tmp_path / 'work_dirs/study/trial').runs[0], AP50=0.5, AP=0.25)
+    for options, expected in (
+        (('--seeds', '1'), [('plain', 1), ('focal', 1)]),
+        (('--rows', 'focal', '--seeds', '2', '0'), [('focal', 0), ('focal', 2)]),
+        ((), [('focal', 0), ('plain', 1), ('focal', 1), ('plain', 2), ('focal', 2)]),
+    ):
+        asked.clear()
+        main([file, *options])
+        assert asked == expected
+    assert '6 runs, 5 of them to do' in capsys.readouterr().out
+
+
 STAND_IN = """#!/bin/sh
 # Called as Python is: tools/study.py FILE --out FOLDER --worker ROW SEED --cfg-options ...
 echo "$@" >&2
