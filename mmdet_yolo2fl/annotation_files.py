@@ -6,18 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mmcv
+import numpy as np
 from mmengine.fileio import list_from_file
 from PIL import Image, UnidentifiedImageError
 
 ORIENTATION = 0x0112  # the EXIF tag
+# By which share a side of an image may differ from its annotation.
+TOLERANCE = 0.05
 # What Pillow says of files that are no images, or would be too large in memory.
 UNREADABLE = (
     UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError,
 )  # fmt: skip
 
 
-def image_size(path: str | Path) -> tuple[int, int, bool]:
-    """Width and height as MMCV will load an image, and whether its EXIF data turn it on its side.
+def image_size(path: str | Path) -> tuple[int, int, int]:
+    """Width and height as MMCV will load an image, and how its EXIF data turn it.
+
+    Returns:
+        tuple[int, int, int]: The last is EXIF's orientation if it is followed: 2 to 4 mirror the
+        image or turn it upside down, 5 to 8 lay it on its side; else 0.
 
     Raises:
         UNREADABLE: If it is no image that Pillow reads.
@@ -25,14 +32,18 @@ def image_size(path: str | Path) -> tuple[int, int, bool]:
     with Image.open(path) as image:
         width, height = image.size
         orientation = image.getexif().get(ORIENTATION, 1)
-    if not isinstance(orientation, int) or orientation < 5:
-        return width, height, False
+    if orientation not in range(2, 9):
+        return width, height, 0
     # It depends on the format and on the place of the note whether OpenCV follows it.
-    loaded = mmcv.imread(path)
+    loaded, stored = mmcv.imread(path), mmcv.imread(path, 'color_ignore_orientation')
     if loaded is None:
         raise UnidentifiedImageError(f'{path}: is no image, or a damaged one')
     size = loaded.shape[1::-1]
-    return *size, size != (width, height) or width == height
+    if orientation < 5:
+        followed = not np.array_equal(loaded, stored)
+    else:
+        followed = size != (width, height) or width == height
+    return *size, orientation if followed else 0
 
 
 def check_lies_as_annotated(path: str | Path, annotated: tuple[int, int]) -> None:
@@ -52,14 +63,14 @@ def check_lies_as_annotated(path: str | Path, annotated: tuple[int, int]) -> Non
     except UNREADABLE:  # by Pillow, or it is not here; whoever loads it will say more
         return
     exchanged = width != height and (height, width) == tuple(annotated)
-    if turned and exchanged:
+    if turned >= 5 and exchanged:
         raise ValueError(
             f'{path}: lies across its annotation, which says {height}x{width} where '
             f'{width}x{height} are loaded: a camera has noted in EXIF how to turn it, so that its '
             'boxes would be elsewhere. Turn the boxes too, or take that note away'
         )
     ratios = width / annotated[0], height / annotated[1]
-    if not exchanged and max(abs(ratio - 1) for ratio in ratios) > 0.05:
+    if not exchanged and max(abs(ratio - 1) for ratio in ratios) > TOLERANCE:
         raise ValueError(
             f'{path}: has {width}x{height} pixels, but its annotation is of '
             f'{annotated[0]:g}x{annotated[1]:g}: if the image was resized since, its boxes are '

@@ -35,7 +35,8 @@ def ap_by_class(
     truth_file, found_file = truths or f'{prefix}.gt.json', Path(f'{prefix}.bbox.json')
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks
         truth = COCO(str(truth_file))
-        ids = truth.getCatIds(catNms=list(classes))
+        # As COCOeval arranges its figures, whatever the order of the file.
+        ids = np.unique(truth.getCatIds(catNms=list(classes))).tolist()
         names = [category['name'] for category in truth.loadCats(ids)]
         if not json.loads(found_file.read_text()):
             return dict.fromkeys([*names, 'all'], (0.0, 0.0))

@@ -1,5 +1,6 @@
 """Checkpoints are pickles, and a pickle may run anything: they are looked through before use."""
 
+import locale
 import logging
 import math
 import os
@@ -171,6 +172,29 @@ def verify_resumable(path: str | Path) -> Path:
     return path
 
 
+def restore_seen(checkpoint: dict) -> None:
+    """Let a checkpoint say of ``YOLOV2Head.seen`` how many images there were.
+
+    An average of the weights keeps the first number; the current one stands beside the average.
+
+    Args:
+        checkpoint (dict): As loaded; its ``state_dict`` is changed.
+    """
+    state = checkpoint.get('state_dict') or {}
+    current = (checkpoint.get('ema_state_dict') or {}).get('module.bbox_head.seen')
+    if current is not None and 'bbox_head.seen' in state:
+        state['bbox_head.seen'] = torch.maximum(state['bbox_head.seen'], current)
+
+
+def read_pointer(path: Path) -> str:
+    """The checkpoint that ``last_checkpoint`` names, whoever wrote it."""
+    content = path.read_bytes()
+    try:
+        return content.decode().strip()
+    except UnicodeDecodeError:
+        return content.decode(locale.getpreferredencoding(False), errors='replace').strip()
+
+
 def latest_whole_checkpoint(work_dir: str | Path) -> Path | None:
     """The checkpoint from which a run in a work directory goes on.
 
@@ -186,7 +210,7 @@ def latest_whole_checkpoint(work_dir: str | Path) -> Path | None:
     pointer = Path(work_dir, 'last_checkpoint')
     if not pointer.is_file():
         return None
-    named = pointer.read_text(encoding='utf-8', errors='replace').strip()
+    named = read_pointer(pointer)
     if '://' in named:
         return verify_resumable(named)
     problems = []

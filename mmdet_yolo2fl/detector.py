@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from .checkpoints import verify_checkpoint
+from .checkpoints import restore_seen, verify_checkpoint
 
 
 def load_detector(config: Config, checkpoint: str | Path) -> tuple[nn.Module, dict]:
@@ -24,6 +24,7 @@ def load_detector(config: Config, checkpoint: str | Path) -> tuple[nn.Module, di
     """
     path = verify_checkpoint(checkpoint)
     content = torch.load(path, map_location='cpu', weights_only=True)
+    restore_seen(content)
     state = content.get('state_dict', content)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(config.model)
@@ -41,16 +42,7 @@ def load_detector(config: Config, checkpoint: str | Path) -> tuple[nn.Module, di
             f'{path} does not fit {config.filename}: it lacks {missing[:3]}, and has '
             f'{unexpected[:3]} that the model has not'
         )
-    _restore_seen(model, content)
     return model.eval(), content.get('meta', {})
-
-
-def _restore_seen(model: nn.Module, content: dict) -> None:
-    """How many images the detector has seen: an average of the weights keeps the first number,
-    and the checkpoint has the current one beside the average."""
-    current = (content.get('ema_state_dict') or {}).get('module.bbox_head.seen')
-    if current is not None and hasattr(getattr(model, 'bbox_head', None), 'seen'):
-        model.bbox_head.seen.copy_(torch.maximum(model.bbox_head.seen, current))
 
 
 def _needed_to_predict(keys: list[str]) -> list[str]:

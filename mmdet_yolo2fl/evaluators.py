@@ -12,14 +12,22 @@ def evaluators(config: Mapping, *splits: str) -> list[dict]:
     return found
 
 
-def is_coco(evaluator: Mapping) -> bool:
-    """Whether a metric is MMDetection's ``CocoMetric``; in configs of pure Python types are
+def is_of(evaluator: Mapping, name: str) -> bool:
+    """Whether a metric is of a type, with a scope or without; in configs of pure Python types are
     classes."""
     kind = evaluator.get('type')
-    return getattr(kind, '__name__', str(kind)).split('.')[-1] == 'CocoMetric'
+    return getattr(kind, '__name__', str(kind)).split('.')[-1] == name
 
 
-def coco_files(config: Mapping, split: str) -> list[str]:
-    """The annotation files that metrics read by pycocotools."""
-    metrics = filter(is_coco, evaluators(config, split))
-    return [one['ann_file'] for one in metrics if one.get('ann_file')]
+def is_coco(evaluator: Mapping) -> bool:
+    """Whether a metric is MMDetection's ``CocoMetric``."""
+    return is_of(evaluator, 'CocoMetric')
+
+
+def coco_files(config: Mapping, split: str) -> dict[str, bool]:
+    """The annotation files that metrics read by pycocotools, and whether class by class."""
+    found: dict[str, bool] = {}
+    for one in filter(is_coco, evaluators(config, split)):
+        if file := one.get('ann_file'):
+            found[file] = found.get(file, False) or bool(one.get('classwise'))
+    return found

@@ -18,6 +18,8 @@ BLOCK = 1 << 22
 LIMIT, STEP = 16.0, 0.25
 COUNT, LOSS, GRADIENT = range(3)
 NEGATIVE, POSITIVE = range(2)
+# What a history has for each record.
+LISTS = ('iters', 'tables', 'by_class', 'gamma', 'weight')
 
 
 def bin_edges(easy_pt: float) -> np.ndarray:
@@ -118,8 +120,10 @@ def _sigmoid_elements(loss_module, rows, labels, num_classes):
             logits = rows.clone().requires_grad_()
             pred = logits
         else:
-            logits = rows.logit(eps=1e-7).requires_grad_()
-            pred = logits.sigmoid()
+            # What sums to 1 comes from Darknet's softmax.
+            of_softmax = rows.shape[1] > 1 and (rows.sum(1) - 1).abs().max() < 1e-3
+            logits = (rows.log() if of_softmax else rows.logit(eps=1e-7)).requires_grad_()
+            pred = logits.softmax(-1) if of_softmax else logits.sigmoid()
         if isinstance(loss_module, QualityFocalLoss):
             target = labels if isinstance(labels, tuple) else label
         else:
@@ -130,8 +134,8 @@ def _sigmoid_elements(loss_module, rows, labels, num_classes):
         (gradient,) = torch.autograd.grad(loss.sum(), logits)
     loss = loss.detach()
     loss = loss.reshape(rows.shape) if loss.numel() == rows.numel() else rows.new_tensor(math.nan)
-    logits = logits.detach()
-    zt = torch.where(positive, logits, -logits)
+    zt = rows if pred is logits else rows.logit(eps=1e-7)
+    zt = torch.where(positive, zt, -zt)
     classes = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
     return zt, positive, classes, loss.expand_as(rows), gradient.abs()
 
@@ -161,6 +165,7 @@ class History:
         by_class (list[np.ndarray]): ``(3, 2, C)`` each, or empty.
         gamma (list[list[float]]): One value, or one for each class; empty if the loss has none.
         weight (list[list[float]]): The alpha; of ``EqualizedFocalLoss`` the weight of each class.
+        every (int): One of so many of the hook's looks is recorded; grows in a long run.
     """
 
     easy_pt: float
@@ -170,11 +175,19 @@ class History:
     by_class: list[np.ndarray] = field(default_factory=list)
     gamma: list[list[float]] = field(default_factory=list)
     weight: list[list[float]] = field(default_factory=list)
+    every: int = 1
+
+    def thin(self, limit: int) -> None:
+        """Once there are so many records, keep every second one, and look half as often."""
+        if len(self.iters) >= limit:
+            for name in LISTS:
+                setattr(self, name, getattr(self, name)[1::2])
+            self.every *= 2
 
     def drop_after(self, iteration: int) -> None:
         """Forget what a resumed run will see again."""
         kept = sum(number <= iteration for number in self.iters)
-        for name in ('iters', 'tables', 'by_class', 'gamma', 'weight'):
+        for name in LISTS:
             setattr(self, name, getattr(self, name)[:kept])
 
     def shares(self) -> dict[str, np.ndarray]:

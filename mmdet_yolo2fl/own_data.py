@@ -7,6 +7,7 @@ from string import Template
 from .anchor_clusters import average_iou, cluster_anchors, load_box_sizes
 from .annotation_files import read_coco, read_names, read_xml
 from .datasets.annotation_check import check_annotations
+from .evaluators import coco_files
 from .models.task_modules import YOLOV2AnchorGenerator
 
 # Name of the model's config; pixels of a cell; what differs from it in the model, and in the head.
@@ -66,10 +67,7 @@ TOO_SMALL = 'boxes that are less than a pixel'
 
 CONFIG = Template("""# $names: written by tools/new_config.py, yours to change.
 _base_ = [
-    '$bases/models/$model.py',
-    '$bases/schedules/schedule_from_scratch.py',
-    '$bases/default_runtime.py',
-]
+$bases]
 max_epochs = 80  # with some thousand images fewer do
 image_size = ($width, $height)
 metainfo = dict(classes=$classes)
@@ -157,12 +155,9 @@ def coco_datasets(
 ) -> tuple[dict, dict, dict, Counter]:
     """Data sets of two COCO files, and the evaluator.
 
-    Classes without a box in the training set (as exporters put a common parent first) are left
-    out.
-
     Returns:
-        tuple[dict, dict, dict, Counter]: Configs, and the boxes of each class, in the order of
-        the file, on which MMDetection insists.
+        tuple[dict, dict, dict, Counter]: Configs, and the boxes of each class, 0 too, in the order
+        of the file, on which MMDetection insists.
 
     Raises:
         FileNotFoundError: If the training file is missing.
@@ -176,7 +171,7 @@ def coco_datasets(
         raise ValueError(
             f'{train}: no COCO file of boxes ({type(error).__name__}: {error})'
         ) from error
-    counts = Counter({name: counts[name] for name in names.values() if counts[name]})
+    counts = Counter({name: counts[name] for name in names.values()})
 
     def dataset(file, images):
         return dict(
@@ -248,16 +243,20 @@ def make_config(
         ValueError: If the annotations are damaged, or have too few boxes, or if an image lies
             across its annotation.
     """
-    train, val, evaluator, counts = datasets
+    train, val, evaluator, every_class = datasets
+    counts = +every_class
     if not counts:
         raise ValueError(f'{train["ann_file"]}: has no box')
     meta = dict(metainfo=dict(classes=tuple(counts)))
     skipped: Counter = Counter()
+    # As exporters put a common parent first.
+    if empty := [name for name in every_class if name not in counts]:
+        skipped[f'classes without a box for training ({", ".join(map(str, empty))})'] = len(empty)
     wanted = dict(filter_empty_gt=not keep_empty, min_size=0)
     for name, dataset in dict(
         training=dict(train, filter_cfg=wanted), validation=dict(val, test_mode=True)
     ).items():
-        by_coco = [evaluator['ann_file']] if 'ann_file' in evaluator else []
+        by_coco = coco_files(dict(val_evaluator=evaluator), 'val')
         found = check_annotations({**dataset, **meta}, sizes=True, by_coco=by_coco)
         for reason, number in found.items():
             skipped[f'{name}: {reason}'] += number
@@ -272,10 +271,11 @@ def make_config(
     pairs = [tuple(anchor) for anchor in anchors.tolist()]
     YOLOV2AnchorGenerator(pairs, stride)  # refuses what training would refuse
     preset_head, preset_rest = PRESETS[preset]
+    based = f'models/{model}.py', 'schedules/schedule_from_scratch.py', 'default_runtime.py'
     text = CONFIG.substitute(
-        names=', '.join(counts),
-        bases=bases,
-        model=model,
+        # In a comment, which a line break in a name would end.
+        names=', '.join(' '.join(name.split()) for name in counts),
+        bases=''.join(f'    {f"{bases}/{name}"!r},\n' for name in based),
         width=size[0],
         height=size[1],
         classes=tuple(counts),

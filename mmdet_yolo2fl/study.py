@@ -241,7 +241,7 @@ def _run_config(config, overrides, options, seed, folder) -> Config:
     config.merge_from_dict(copy.deepcopy(overrides))
     config.merge_from_dict(copy.deepcopy(options or {}))
     config.work_dir = str(folder)
-    config.randomness = dict(seed=seed)
+    config.randomness = {**(config.get('randomness') or {}), 'seed': seed}
     config.resume = True
     # By which AP50 of each class is found.
     for evaluator in evaluators(config, 'val', 'test'):

@@ -1,5 +1,6 @@
 """Several views of an image, whose boxes are put together: of any config."""
 
+import warnings
 from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
@@ -11,15 +12,32 @@ META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 META_KEYS += ('flip', 'flip_direction')
 
 
+def leaves(dataset: ConfigDict) -> list[ConfigDict]:
+    """The configs of the data sets inside those that are wrapped around them."""
+    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
+    return [leaf for part in inner for leaf in leaves(part)] or [dataset]
+
+
 def unwrapped(dataset: ConfigDict) -> ConfigDict:
-    """The config of a data set without those that are wrapped around it."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
+    """The first of them, by whose pipeline a detector predicts.
+
+    Raises:
+        ValueError: If they have several pipelines.
+    """
+    first, *others = leaves(dataset)
+    if any(other.get('pipeline') != first.get('pipeline') for other in others):
+        raise ValueError(
+            'the parts of the test set have several pipelines, of which none is that of the '
+            'detector: give them one'
+        )
+    return first
 
 
 def use_tta(cfg: Config) -> None:
     """Wrap the model and the test pipeline as ``tta_model`` and ``tta_pipeline`` say, or by flips.
+
+    Warns if no view is of the size of the test, as where a config has changed its test pipeline
+    and inherits the views of its base.
 
     Args:
         cfg (Config): Changed in place; its ``test_dataloader`` only.
@@ -33,17 +51,34 @@ def use_tta(cfg: Config) -> None:
     # Where the truths travel with the samples, as in TinyTrafficDataset, they must go on doing so.
     pack.meta_keys = tuple(dict.fromkeys((*pack.get('meta_keys', ()), *META_KEYS)))
     default = [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
-    dataset.pipeline = deepcopy(cfg.get('tta_pipeline', default))
+    views = deepcopy(cfg.get('tta_pipeline') or default)
+    sizes, of_test = _sizes(views), _sizes(dataset.pipeline)
+    if of_test and not of_test & sizes:
+        warnings.warn(
+            f'tta_pipeline resizes to {sorted(sizes)}, the test itself to {sorted(of_test)}: '
+            '--cfg-options tta_pipeline=None takes the views of the test, and their flips',
+            stacklevel=2,
+        )
     if 'instances' in pack.meta_keys:
-        for step in _packing(dataset.pipeline):
+        for step in _packing(views):
             step['meta_keys'] = tuple(dict.fromkeys((*step.get('meta_keys', ()), 'instances')))
+    for leaf in leaves(cfg.test_dataloader.dataset):
+        leaf.pipeline = deepcopy(views)
     cfg.model = ConfigDict(**cfg.get('tta_model', MODEL), module=cfg.model)
 
 
 def _packing(steps) -> list[ConfigDict]:
-    """The steps that pack, also of the ends of several views."""
+    return [step for step in _flat(steps) if str(step['type']).endswith('PackDetInputs')]
+
+
+def _sizes(steps) -> set[tuple]:
+    """Width and height of the steps that resize to one."""
+    scales = (step.get('scale') for step in _flat(steps) if 'Resize' in str(step['type']))
+    return {tuple(scale) for scale in scales if isinstance(scale, (list, tuple))}
+
+
+def _flat(steps) -> list[ConfigDict]:
+    """Steps one by one, also those of several views."""
     if isinstance(steps, (list, tuple)):
-        return [found for step in steps for found in _packing(step)]
-    if steps['type'] == 'TestTimeAug':
-        return _packing(steps['transforms'])
-    return [steps] if str(steps['type']).endswith('PackDetInputs') else []
+        return [found for step in steps for found in _flat(step)]
+    return _flat(steps['transforms']) if str(steps['type']).endswith('TestTimeAug') else [steps]

@@ -120,6 +120,11 @@ def test_ap_by_class_of_known_detections(tmp_path):
     assert table['truck'] == pytest.approx((1.0, 0.4))
     assert table['all'] == pytest.approx(((half + 1) / 2, (half + 0.4) / 2))
 
+    # In another order; COCOeval's is that of the ids.
+    content['categories'] = categories[::-1]
+    (tmp_path / 'detections.gt.json').write_text(json.dumps(content))
+    assert ap_by_class(tmp_path / 'detections') == table
+
     # Of an annotation file of the user's, and one class of it.
     (tmp_path / 'detections.gt.json').rename(tmp_path / 'mine.json')
     found = ap_by_class(tmp_path / 'detections', tmp_path / 'mine.json', ['truck', 'bus'])

@@ -76,6 +76,9 @@ def test_runs_by_seed_with_their_changes(tmp_path):
     assert plain.config.randomness.seed == 0 and other_seed.config.randomness.seed == 1
     assert plain.folder == tmp_path / 'out/plain/seed_0'
     assert len({run.hash for run in study.runs}) == 4
+    options = {'randomness.deterministic': True}
+    (run, *_) = load_study(write_study(tmp_path), tmp_path / 'out', options).runs
+    assert run.config.randomness == dict(seed=0, deterministic=True)
     # Moved to another folder, a run stays what it was.
     moved = load_study(write_study(tmp_path), tmp_path / 'elsewhere', {'max_epochs': 1})
     assert [run.hash for run in moved.runs] == [run.hash for run in study.runs]

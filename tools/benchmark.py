@@ -54,7 +54,7 @@ from mmdet_yolo2fl.inference.inferencer import with_grey_arrays
 from mmdet_yolo2fl.measure import alternate, machine, names_of, peak_memory, synchronize, use
 from mmdet_yolo2fl.resizing import transform_name
 from mmdet_yolo2fl.study_tables import averages, read_csv
-from mmdet_yolo2fl.test_time_augmentation import unwrapped
+from mmdet_yolo2fl.test_time_augmentation import leaves, unwrapped
 
 MODES = {
     'float32': (False, False),
@@ -379,8 +379,8 @@ def evaluate(path, checkpoint, folder, size=None):
     cfg = Config.fromfile(path)
     cfg.work_dir = str(folder)
     cfg.load_from = str(verify_checkpoint(checkpoint))
-    dataset = unwrapped(cfg.test_dataloader.dataset)
-    dataset.pipeline = resized(dataset.pipeline, size)
+    for dataset in leaves(cfg.test_dataloader.dataset):
+        dataset.pipeline = resized(dataset.pipeline, size)
     # Of its own: MMEngine would write to the folder of the visualizer of that name made first.
     cfg.visualizer = dict(type='DetLocalVisualizer', name=str(folder), vis_backends=[])
     return averages(Runner.from_cfg(cfg).test())

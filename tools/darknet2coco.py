@@ -18,7 +18,6 @@ except ImportError as error:
 
 import argparse
 import shlex
-from pathlib import Path
 
 
 def make_parser():
@@ -42,7 +41,7 @@ def main(args=None):
     parser = make_parser()
     args = parser.parse_args(args)
     try:
-        report, names, root = darknet_to_coco(
+        report, names, root, written = darknet_to_coco(
             args.data, args.out, args.splits, args.image_root, args.skip_bad
         )
     except (OSError, ValueError) as error:
@@ -62,14 +61,9 @@ def main(args=None):
         "    data_root='', ann_file='{ann_file}', data_prefix=dict(img='{root}/'))"
     )
     print('\nFor a config:')
-    files = []
-    for split in args.splits:
-        path = Path(args.out, f'{split}.json').absolute()
-        if path.is_file():
-            files.append(path)
-            print(
-                dataset.format(names=tuple(names), ann_file=path.as_posix(), root=root.absolute())
-            )
+    files = [path.absolute() for path in written]
+    for path in files:
+        print(dataset.format(names=tuple(names), ann_file=path.as_posix(), root=root.absolute()))
     if len(files) == 2:
         paths = shlex.join(map(str, files))
         print(

@@ -113,6 +113,8 @@ def collect(args):
     )
     return dict(
         config=args.config,
+        beta=args.beta,
+        alpha=args.alpha,
         input_size=list(scale),
         images=len(dataset),
         classes=classes,
@@ -163,6 +165,7 @@ def report(figures):
         )
     alphas = ', '.join(f'{row["alpha"]:.3f}' for row in classes.values())
     weights = ', '.join(f'{row["effective_number_weight"]:.3f}' for row in classes.values())
+    beta = '' if figures['beta'] == 0.999 else f', beta={figures["beta"]:g}'
     focal = "loss_cls=dict(_delete_=True, type='BalancedFocalLoss', use_sigmoid=True, "
     weight = ''
     if figures['yolov2']:  # jointly, as it was measured: docs/parts.md, three ways to classify
@@ -172,9 +175,9 @@ def report(figures):
         'For the config, where the loss tells the classes apart; one of the three, and measured:',
         '',
         f'    {focal}gamma=2.0, alpha=[{alphas}]{weight})',
-        f'    {focal}gamma=2.0, class_weight=[{weights}]{weight})',
-        "    custom_hooks = _base_.custom_hooks + [dict(type='ClassWeightHook')]  # these weights, "
-        'counted each time',
+        f'    {focal}gamma=2.0, alpha={figures["alpha"]:g}, class_weight=[{weights}]{weight})',
+        f"    custom_hooks = _base_.custom_hooks + [dict(type='ClassWeightHook'{beta})]  # these "
+        'weights, counted each time',
     ]
     return '\n'.join(lines)
 

@@ -106,7 +106,10 @@ def main(args=None):
     args = parser.parse_args(args)
     check(args, parser)
     init_default_scope('mmdet')
-    bases = os.path.relpath(BASES, args.out.resolve().parent)
+    try:
+        bases = os.path.relpath(BASES, args.out.resolve().parent)
+    except ValueError:  # on another drive of Windows
+        bases = str(BASES)
     try:
         found = datasets(args)
         text, skipped, small = make_config(
@@ -121,8 +124,9 @@ def main(args=None):
         AtomicLocalBackend().put_text(text, args.out)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(f'{args.out}: {len(found[-1])} classes, boxes for training:')
-    for name, number in found[-1].items():
+    counts = +found[-1]
+    print(f'{args.out}: {len(counts)} classes, boxes for training:')
+    for name, number in counts.items():
         print(f'{number:8d} {name}')
     for reason, number in skipped.items():
         print(f'Will be left out, {reason}: {number}')

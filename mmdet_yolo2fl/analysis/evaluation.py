@@ -58,6 +58,8 @@ def evaluate(
     # IoU, recall, class, size, number of boxes; -1 where there are no truths
     precision = coco.eval['precision'][:, :, :, :, -1]
     precision = np.where(precision < 0, np.nan, precision)
+    # COCOeval arranges the classes by their ids, not as they were given.
+    precision = precision[:, :, np.unique(truths.category_ids, return_inverse=True)[1]]
     standard, ap50 = precision[:-1].mean((0, 1)), precision[0].mean(0)
     counted = ~truths.ignored
     return Evaluation(

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from ..checkpoints import read_pointer
+
 CHECKPOINTS = ('best_*.pth', 'last_checkpoint', 'epoch_*.pth', 'iter_*.pth')
 
 
@@ -60,7 +62,7 @@ def find_checkpoint(folder: Path) -> Path:
         return max(best, key=lambda path: path.stat().st_mtime)
     note = folder / 'last_checkpoint'
     if note.is_file():
-        named = Path(note.read_text(encoding='utf-8').strip())
+        named = Path(read_pointer(note))
         # The folder may have been moved or copied since.
         for path in (folder / named.name, named):
             if path.is_file():

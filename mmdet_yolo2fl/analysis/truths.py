@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.fileio import get_local_path
 from pycocotools.coco import COCO
 
+from ..evaluators import is_coco
 from ..imbalance import annotations
 
 
@@ -69,7 +70,7 @@ def load_truths(dataset, evaluator: Sequence[dict] = ()) -> Truths:
         )
     ids = [info.get('img_id', number) for number, info in enumerate(infos)]
     unique = len(set(ids)) == len(ids)
-    metric = next((m for m in evaluator if m.get('type') == 'CocoMetric' and m.get('ann_file')), {})
+    metric = next((m for m in evaluator if is_coco(m) and m.get('ann_file')), {})
     if metric and unique:
         coco, category_ids = _from_file(metric, names, ids)
         # MMDetection's labels follow the order of the file.

@@ -59,7 +59,7 @@ def darknet_to_coco(
     splits: Sequence[str] = SPLITS,
     image_root: str | Path | None = None,
     skip_bad: bool = False,
-) -> tuple[Report, list[str], Path]:
+) -> tuple[Report, list[str], Path, list[Path]]:
     """Write ``out/train.json`` and ``out/valid.json``.
 
     Args:
@@ -72,7 +72,8 @@ def darknet_to_coco(
             is one. Defaults to False.
 
     Returns:
-        tuple[Report, list[str], Path]: Bad lines and counts, the class names, the image root.
+        tuple[Report, list[str], Path, list[Path]]: Bad lines and counts, the class names, the
+        image root, and the files that were written.
 
     Raises:
         FileNotFoundError: If the data file, the names or a list is missing.
@@ -106,9 +107,10 @@ def darknet_to_coco(
         ).encode()
         for split, listed in images.items()
     }
-    if skip_bad or not report.bad:
-        write_all(contents)
-    return report, names, Path(image_root)
+    if report.bad and not skip_bad:
+        contents = {}
+    write_all(contents)
+    return report, names, Path(image_root), list(contents)
 
 
 def coco_to_darknet(
@@ -345,11 +347,8 @@ def _coco(listed: list, names: list[str], root: Path, report: Report) -> dict:
             report.add(list_path, line, 'image unreadable', message)
             continue
         if turned:
-            report.counts['images turned by EXIF (Darknet does not turn them)'] += 1
-        try:
-            name = path.relative_to(root.absolute()).as_posix()
-        except ValueError as error:
-            raise ValueError(f'{path} does not lie under the image root {root}') from error
+            report.counts['images turned or mirrored by EXIF (which Darknet does not follow)'] += 1
+        name = _seen_from(root, path)
         image_id = len(images) + 1
         images.append(dict(id=image_id, file_name=name, width=width, height=height))
         for category, box in _read_labels(label_path(path), len(names), report):
@@ -377,6 +376,15 @@ def _coco(listed: list, names: list[str], root: Path, report: Report) -> dict:
         )
     categories = [dict(id=number, name=name) for number, name in enumerate(names, 1)]
     return dict(images=images, annotations=annotations, categories=categories)
+
+
+def _seen_from(root: Path, path: Path) -> str:
+    # As written, or as the folders really lie; the image itself may be a link to elsewhere.
+    real = path.parent.resolve() / path.name
+    for image, folder in ((path, root.absolute()), (real, root.resolve())):
+        if image.is_relative_to(folder):
+            return image.relative_to(folder).as_posix()
+    raise ValueError(f'{path} does not lie under the image root {root}')
 
 
 def _read_labels(path: Path, num_classes: int, report: Report) -> Iterator[tuple]:

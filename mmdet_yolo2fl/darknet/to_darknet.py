@@ -147,6 +147,10 @@ def _check_detector(model: nn.Module, config: Config) -> None:
             f'{config.filename}: anchors of stride {head.stride}, and a map of stride {stride}'
         )
     preprocessor = model.data_preprocessor
+    if not preprocessor._enable_normalize:
+        raise ValueError(
+            f'{config.filename}: the data_preprocessor has no mean and std; Darknet divides by 255'
+        )
     mean, std = (getattr(preprocessor, key).flatten() for key in ('mean', 'std'))
     channels = convolutions(model)[0].conv.in_channels
     if (mean != 0).any() or (std != 255).any():

@@ -24,7 +24,8 @@ from .weights import convolutions, load_convolution, read_weights
 # The sizes of multi-scale training, `random=1`.
 MIN_SCALE, MAX_SCALE = 320, 608
 # Options of training in AlexeyAB's fork that have no counterpart in the config.
-IGNORED = ('adam', 'mosaic', 'mixup', 'cutmix', 'blur', 'gaussian_noise')
+IGNORED = ('adam', 'mosaic', 'mixup', 'cutmix', 'blur', 'gaussian_noise', 'ema_alpha')
+IGNORED += ('dynamic_minibatch',)
 META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'pad_offset')
 
 
@@ -55,6 +56,8 @@ def darknet_to_mmdet(
         ValueError: If a file is damaged, not supported, or does not fit another.
     """
     network = read_network(cfg)
+    if network.net.integer('letter_box', 0) and not letterbox:
+        network.net.fail('images come in a letterbox, convert it with that', 'letter_box')
     classes = class_names(network, names)
     header, values = read_weights(weights)
     _check_length(network, values, weights)
@@ -280,6 +283,10 @@ def training_options(network: DarknetNetwork) -> dict:
     for layer in network.convolutions:
         if layer.integer('stopbackward', 0):
             _leave_out(f'{net.path}:{layer.line}: [{layer.name}] stopbackward=1')
+        if layer.integer('batch_normalize', 0) > 1:  # over several batches
+            _leave_out(
+                f'{net.path}:{layer.line}: batch_normalize={layer.options["batch_normalize"]}'
+            )
     max_batches = net.integer('max_batches', 80200, at_least=1)
     schedulers = []
     if net.integer('burn_in', 0):
@@ -300,7 +307,8 @@ def training_options(network: DarknetNetwork) -> dict:
         # MMEngine counts from 0, Darknet from 1; a scheduler for each step, since the scales may
         # differ. yolov2-tiny-voc.cfg scales at batch -1, that is from the start.
         for step, scale in zip(steps, scales):
-            milestone = max(step, 1) - 1
+            # Darknet looks at the steps only when the burn-in is over.
+            milestone = max(step, net.integer('burn_in', 0), 1) - 1
             schedulers.append(
                 dict(type='MultiStepLR', by_epoch=False, milestones=[milestone], gamma=scale)
             )

@@ -10,10 +10,11 @@ import math
 import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 from mmdet.datasets import BaseDetDataset, CocoDataset, XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.registry import DefaultScope
@@ -33,10 +34,15 @@ LARGEST = 1e9
 OTHER_CLASSES = 'objects of classes that the config does not name'
 IGNORED = 'boxes marked as difficult or as a crowd: neither object nor background'
 NO_OBJECTS = 'images without objects (filter_empty_gt)'
+# The metric reads the file itself, or takes all that the data set has.
+COUNTED = ', but counted as missed by the evaluation'
 
 
 def check_annotations(
-    dataset: Mapping, images: bool = True, sizes: bool = False, by_coco: Sequence[str] = ()
+    dataset: Mapping,
+    images: bool = True,
+    sizes: bool = False,
+    by_coco: Mapping[str, bool] | None = None,
 ) -> Counter:
     """Look through the files of a data set's config, wrappers such as ``RepeatDataset`` included.
 
@@ -47,11 +53,13 @@ def check_annotations(
         images (bool): They must be there too, and not empty. Defaults to True.
         sizes (bool): And lie as the annotations say, which takes a look into each. Defaults to
             False: those of a training are looked at when they are loaded.
-        by_coco (Sequence[str]): Files that pycocotools will read too, as the ``ann_file`` of a
-            ``CocoMetric``; it has wishes of its own. Defaults to none.
+        by_coco (Mapping[str, bool], optional): Files that pycocotools will read too, as the
+            ``ann_file`` of a ``CocoMetric``, and whether class by class; it has wishes of its
+            own. Defaults to none.
 
     Returns:
-        Counter: What training and evaluation will leave out, and how often.
+        Counter: What the data set will leave out, and how often; and whether an evaluation
+        counts it nevertheless.
 
     Raises:
         FileNotFoundError: If an annotation file or an image is missing.
@@ -69,15 +77,16 @@ def check_annotations(
             check = CHECKS.get(load)
             if check is not None:
                 data = DATASETS.build({**leaf, 'pipeline': [], 'lazy_init': True})
-                check(data, skipped, images, sizes, by_coco)
+                check(data, skipped, images, sizes, by_coco or {})
     return skipped
 
 
 def _check_coco(
-    data: CocoDataset, skipped: Counter, images: bool, look_inside: bool, by_coco: Sequence[str]
+    data: CocoDataset, skipped: Counter, images: bool, look_inside: bool, by_coco: Mapping
 ) -> None:
     path = Path(data.ann_file)
-    evaluates = path in map(Path, by_coco)
+    evaluated = {Path(file): by_class for file, by_class in by_coco.items()}
+    evaluates, counted = path in evaluated, COUNTED if path in evaluated else ''
     content = read_coco(path, ['images', 'categories'], ['annotations'])
     with open(path, 'rb') as file:
         if file.read(3) == codecs.BOM_UTF8:
@@ -88,6 +97,8 @@ def _check_coco(
     if not content['images']:
         raise ValueError(f'{path}: lists no image')
     _check_classes(data, content['categories'], path)
+    if evaluated.get(path):
+        _check_order(data, content['categories'], path)
     sizes: dict[Any, tuple[float, float]] = {}
     for image in content['images']:
         where = f'{path}: image {_name(image)}'
@@ -127,12 +138,12 @@ def _check_coco(
         elif not is_object:
             skipped[OTHER_CLASSES] += 1
         elif one.get('ignore'):
-            skipped['annotations marked to be ignored'] += 1
+            skipped[f'annotations marked to be ignored{counted}'] += 1
         # As CocoDataset does.
         elif area <= 0 or width < 1 or height < 1:
-            skipped['boxes of less than a pixel'] += 1
+            skipped[f'boxes of less than a pixel{counted}'] += 1
         elif _is_outside((left, top, left + width, top + height), sizes[image]):
-            skipped[OUTSIDE] += 1
+            skipped[f'{OUTSIDE}{counted}'] += 1
         elif one.get('iscrowd'):
             skipped[IGNORED] += 1
         elif evaluates and number == 0:
@@ -177,10 +188,22 @@ def _check_classes(data: CocoDataset, categories: list, path: Path) -> None:
         )
 
 
+def _check_order(data: CocoDataset, categories: list, path: Path) -> None:
+    """COCOeval arranges the classes by their ids, ``CocoMetric`` names them in the file's order."""
+    numbers = [one['id'] for one in categories if one['name'] in data.metainfo['classes']]
+    if np.unique(numbers).tolist() != numbers:
+        raise ValueError(
+            f'{path}: the ids of the categories, {numbers[:20]}, do not ascend (as numbers or as '
+            'words): CocoMetric with classwise=True would give the AP of one class as that of '
+            'another. Number them in the order in which they stand'
+        )
+
+
 def _check_voc(
-    data: XMLDataset, skipped: Counter, images: bool, look_inside: bool, _: Sequence[str]
+    data: XMLDataset, skipped: Counter, images: bool, look_inside: bool, _: Mapping
 ) -> None:
     seen = []
+    counted = COUNTED if data.test_mode else ''
     for name in read_names(Path(data.ann_file)):
         image = Path(data.sub_data_root, data.img_subdir, f'{name}.jpg')
         path = Path(data.sub_data_root, data.ann_subdir, f'{name}.xml')
@@ -212,9 +235,9 @@ def _check_voc(
             if class_name not in data.metainfo['classes']:
                 skipped[OTHER_CLASSES] += 1
             elif corners[2] <= corners[0] or corners[3] <= corners[1]:
-                skipped[NO_AREA] += 1
+                skipped[f'{NO_AREA}{counted}'] += 1
             elif sides and _is_outside([side - 1 for side in corners], sides):
-                skipped[OUTSIDE] += 1
+                skipped[f'{OUTSIDE}{counted}'] += 1
             elif difficult:
                 skipped[IGNORED] += 1
             if class_name in data.metainfo['classes']:

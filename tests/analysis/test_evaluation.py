@@ -96,7 +96,7 @@ def test_takes_the_annotation_file_of_the_metric(tmp_path):
         test_mode=True,
         metainfo=dict(classes=('red', 'blue')),
     )
-    config = dict(type='CocoMetric', ann_file=str(data_root / 'valid.json'))
+    config = dict(type=CocoMetric, ann_file=str(data_root / 'valid.json'))
     truths = load_truths(dataset, [config])
     assert truths.classes == ['red', 'blue'] and truths.areas.tolist() == [1100, 900, 900, 900]
     boxes = [(1, 0.9, (22, 11, 52, 41)), (0, 0.8, (22, 10, 52, 36)), (1, 0.3, (0, 0, 9, 9))]
@@ -115,6 +115,40 @@ def test_takes_the_annotation_file_of_the_metric(tmp_path):
     with pytest.raises(ValueError, match='has not the classes'):
         dataset._metainfo['classes'] = ('red', 'green')
         load_truths(dataset, [config])
+
+
+def test_categories_whose_ids_do_not_ascend(tmp_path):
+    """COCOeval arranges the classes by their ids."""
+    data_root = write_data(tmp_path / 'data')
+    content = json.loads((data_root / 'valid.json').read_text())
+    numbers = {one['id']: 9 - one['id'] for one in content['categories']}
+    found_classes = {}
+    for name, ids in (('ascending', {}), ('descending', numbers)):
+        copy = json.loads(json.dumps(content))
+        for one in copy['categories']:
+            one['id'] = ids.get(one['id'], one['id'])
+        for one in copy['annotations']:
+            one['category_id'] = ids.get(one['category_id'], one['category_id'])
+        file = data_root / f'{name}.json'
+        file.write_text(json.dumps(copy))
+        dataset = CocoDataset(
+            data_root=str(data_root),
+            ann_file=file.name,
+            data_prefix=dict(img=''),
+            test_mode=True,
+            metainfo=dict(classes=('red', 'blue')),
+        )
+        truths = load_truths(dataset, [dict(type='mmdet.CocoMetric', ann_file=str(file))])
+        # All red ones, exactly.
+        predictions = [found() for _ in truths.ids]
+        for image, label, box in zip(truths.images, truths.labels, truths.boxes):
+            if label == 0:
+                predictions[image] = found((0, 0.9, tuple(box)))
+        result = evaluate(truths, flatten(predictions, truths.ids, 2))
+        found_classes[name] = result.ap.tolist(), result.ap50.tolist(), result.voc_ap50.tolist()
+        small = {size: row['ap'].tolist() for size, row in result.sizes.items()}
+        assert small['small'] == [1, 0]
+    assert found_classes['descending'] == found_classes['ascending'] == ([1, 0],) * 3
 
 
 def test_a_file_whose_annotations_begin_at_0(tmp_path):

@@ -1,5 +1,6 @@
 """Darknet to MMDetection and back: the same bytes, the same options."""
 
+import re
 import struct
 from pathlib import Path
 
@@ -258,15 +259,45 @@ def test_steps_before_the_first_batch(tmp_path):
     assert found == pytest.approx([1e-4, 1e-4, 1e-3, 1e-3, 1e-4])
 
 
+def test_a_step_within_the_burn_in(tmp_path):
+    """Darknet looks at the steps only when the burn-in is over (get_current_rate)."""
+    cfg, weights = networks.write(tmp_path, **VOC)
+    text = edit(cfg.read_text(), 'burn_in=1000', 'burn_in=100')
+    cfg.write_text(re.sub('steps=.*', 'steps=-1,50,200', text))
+    cfg.write_text(re.sub('scales=.*', 'scales=.5,10,.1', cfg.read_text()))
+    config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.001)
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer))
+        for scheduler in config.param_scheduler
+    ]
+    for batch in range(1, 250):
+        rate = 0.001 * (batch / 100) ** 4
+        if batch >= 100:
+            rate = 0.001 * 0.5 * 10 * (0.1 if batch >= 200 else 1)
+        assert optimizer.param_groups[0]['lr'] == pytest.approx(rate), batch
+        for scheduler in schedulers:
+            scheduler.step()
+
+
+def test_a_letterbox_that_a_cfg_asks_for(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY | dict(net='letter_box=1\n'))
+    with pytest.raises(ValueError, match='letter_box=1: images come in a letterbox'):
+        darknet_to_mmdet(cfg, weights, tmp_path / 'out', letterbox=False)
+    darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+
+
 def test_options_of_training_that_forks_have(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(
         'mmdet_yolo2fl.darknet.to_mmdet.print_log', lambda message, **_: said.append(message)
     )
-    cfg, weights = networks.write(tmp_path, **TINY | dict(net='flip=0\nadam=1\nmosaic=0\n'))
+    net = 'flip=0\nadam=1\nmosaic=0\nema_alpha=.999\n'
+    cfg, weights = networks.write(tmp_path, **TINY | dict(net=net))
     config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
     assert 'RandomFlip' not in [step.type for step in config.train_pipeline]
-    assert [message for message in said if 'adam=1 is left out' in message]
+    for option in ('adam=1', 'ema_alpha=.999'):
+        assert [message for message in said if f'{option} is left out' in message]
     assert not [message for message in said if 'mosaic' in message]
 
 
@@ -280,12 +311,14 @@ def test_what_the_recipe_cannot_take_over_is_named(tmp_path, monkeypatch):
     text = edit(text, 'batch=1\nsubdivisions=1', 'batch=64\nsubdivisions=6')
     text = edit(text, 'saturation = 1.5', 'saturation=.75')
     text = text.replace('stride=1\npad=1', 'stride=1\npad=1\nstopbackward=1', 1)
+    text = text.replace('batch_normalize=1', 'batch_normalize=2', 1)
     cfg.write_text(text)
     config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
     line = text.splitlines().index('[convolutional]') + 1
-    assert said[-2:] == [
+    assert said[-3:] == [
         f'{cfg}: policy=poly is left out of the training recipe',
         f'{cfg}:{line}: [convolutional] stopbackward=1 is left out of the training recipe',
+        f'{cfg}:{line}: batch_normalize=2 is left out of the training recipe',
     ]
     # Darknet divides integers, and takes a factor or its inverse.
     assert config.train_dataloader.batch_size == 10
@@ -344,11 +377,13 @@ def test_the_test_pipeline_tells_the_input_size(converted):
     cfg, _, _ = mmdet_to_darknet(config, checkpoint, out / 'square')
     assert (options_of(cfg)[0]['width'], options_of(cfg)[0]['height']) == ((64.0,), (64.0,))
     inner = config.test_dataloader.dataset
-    for loader in (None, dict(dataset=dict(type='ConcatDataset', datasets=[inner, inner]))):
-        config.test_dataloader = loader
-        with pytest.raises(ValueError, match='no Resize with a scale: give the input size'):
-            mmdet_to_darknet(config, checkpoint, out / 'none')
-        mmdet_to_darknet(config, checkpoint, out / 'given', input_size=(64, 96))
+    config.test_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=[inner, inner]))
+    cfg, _, _ = mmdet_to_darknet(config, checkpoint, out / 'parts')
+    assert (options_of(cfg)[0]['width'], options_of(cfg)[0]['height']) == ((64.0,), (64.0,))
+    config.test_dataloader = None
+    with pytest.raises(ValueError, match='no Resize with a scale: give the input size'):
+        mmdet_to_darknet(config, checkpoint, out / 'none')
+    mmdet_to_darknet(config, checkpoint, out / 'given', input_size=(64, 96))
 
 
 # From here on: what is refused.
@@ -575,6 +610,7 @@ def test_cells_of_8_pixels_are_refused(tmp_path):
         (dict(bbox_head=dict(loss_cls=dict(use_sigmoid=True))), 'sigmoid of its own'),
         (dict(data_preprocessor=dict(mean=[1.0, 0.0, 0.0])), r'mean \[1.0, 0.0, 0.0\]'),
         (dict(data_preprocessor=dict(std=[1.0, 1.0, 1.0])), 'divides by 255'),
+        (dict(data_preprocessor=dict(mean=None, std=None)), 'no mean and std'),
         (dict(data_preprocessor=dict(bgr_to_rgb=False)), 'blue first'),
         (dict(backbone=dict(act_cfg=dict(_delete_=True, type='GELU'))), 'GELU'),
         (dict(backbone=dict(act_cfg=dict(negative_slope=0.2))), '0.2'),

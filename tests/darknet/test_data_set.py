@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -45,7 +46,7 @@ def make_set(root, labels=LABELS, names='car\nred bus\nüber\n', split='train', 
 
 
 def convert(root, out, **kwargs):
-    report, names, image_root = darknet_to_coco(root / 'obj.data', out, **kwargs)
+    report, names, image_root, _ = darknet_to_coco(root / 'obj.data', out, **kwargs)
     return json.loads((out / 'train.json').read_text()), report, names, image_root
 
 
@@ -115,7 +116,7 @@ def test_every_bad_line_is_reported(tmp_path):
         file.write(f'{tmp_path}/images/gone.jpg\n\n{tmp_path}/images/a.jpg\n')
         file.write(f'{tmp_path}/images/broken.jpg\n')
     out = tmp_path / 'out'
-    report, _, _ = darknet_to_coco(tmp_path / 'obj.data', out)
+    report, *_ = darknet_to_coco(tmp_path / 'obj.data', out)
     assert not out.exists()
     label, listed = tmp_path / 'labels' / 'a.txt', tmp_path / 'train.txt'
     expected = [(f'{label}:{number}', what) for number, what in enumerate(BAD.values(), 2)]
@@ -151,6 +152,37 @@ def test_labels_beside_the_image_and_in_voc_folders(tmp_path):
         assert label_path(tmp_path / image) == tmp_path / label
 
 
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_images_that_mmcv_mirrors_are_counted_too(tmp_path, orientation):
+    make_set(tmp_path, {'images/a.jpg': '0 0.25 0.5 0.5 1'})
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[:8, :8] = 255
+    Image.fromarray(pixels).save(tmp_path / 'images' / 'a.jpg', exif=exif)
+    loaded = cv2.imread(str(tmp_path / 'images' / 'a.jpg'))
+    stays = loaded.shape == (32, 64, 3) and loaded[:4, :4].mean() > 200
+    report = convert(tmp_path, tmp_path / 'out')[1]
+    key = 'images turned or mirrored by EXIF (which Darknet does not follow)'
+    assert report.counts[key] == (not stays) == (orientation > 1)
+
+
+def test_the_root_of_the_images_as_one_would_write_it(tmp_path, monkeypatch):
+    make_set(tmp_path / 'set')
+    (tmp_path / 'set/train.txt').write_text('images/a.jpg\n')
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'link').symlink_to(tmp_path / 'set')
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    for root in ('../set', tmp_path / 'link', '../link/images/..'):
+        data = tmp_path / 'link/obj.data'
+        report, *_ = darknet_to_coco(data, tmp_path / 'out', ['train'], image_root=root)
+        assert not report.bad
+        content = json.loads((tmp_path / 'out/train.json').read_text())
+        assert [one['file_name'] for one in content['images']] == ['images/a.jpg']
+    with pytest.raises(ValueError, match='does not lie under the image root'):
+        darknet_to_coco(data, tmp_path / 'out', ['train'], image_root='.')
+
+
 def test_images_that_mmcv_turns(tmp_path):
     make_set(tmp_path, {'images/a.jpg': '0 0.25 0.5 0.5 1'})
     exif = Image.Exif()
@@ -162,7 +194,8 @@ def test_images_that_mmcv_turns(tmp_path):
     assert mmcv.imread(tmp_path / 'images' / 'a.jpg').shape[:2] == (64, 32)
     assert (coco['images'][0]['width'], coco['images'][0]['height']) == (32, 64)
     assert coco['annotations'][0]['bbox'] == [0, 0, 16, 64]
-    assert report.counts['images turned by EXIF (Darknet does not turn them)'] == 1
+    key = 'images turned or mirrored by EXIF (which Darknet does not follow)'
+    assert report.counts[key] == 1
 
 
 def test_relative_paths(tmp_path, monkeypatch):
@@ -234,7 +267,7 @@ def test_round_trip_from_coco(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     coco_to_darknet('coco/train.json', images, 'back')
     coco_to_darknet('coco/train.json', images, 'back', 'valid', copy_images=True)
-    report, names, root = darknet_to_coco('back/obj.data', 'again')
+    report, names, root, _ = darknet_to_coco('back/obj.data', 'again')
     assert not report.bad
     assert root == tmp_path / 'back' / 'JPEGImages'
     for split in ('train', 'valid'):

@@ -6,12 +6,15 @@ import cv2
 import mmcv
 import numpy as np
 import pytest
+import torch
+from mmdet.evaluation import CocoMetric
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmdet_yolo2fl.annotation_files import image_size
 from mmdet_yolo2fl.datasets.annotation_check import (
+    COUNTED,
     IGNORED,
     OTHER_CLASSES,
     OUTSIDE,
@@ -92,15 +95,15 @@ def test_whole_images_are_counted_as_the_data_sets_leave_them_out(tmp_path, writ
 def test_what_pycocotools_needs(tmp_path):
     file = str(tmp_path / 'a.json')
     with pytest.raises(ValueError, match=r'annotation 1: iscrowd is missing.*add "iscrowd": 0'):
-        check_annotations(coco(tmp_path), by_coco=[file])
+        check_annotations(coco(tmp_path), by_coco={file: False})
     with pytest.raises(ValueError, match='annotation 1: iscrowd is missing, or neither'):
-        check_annotations(coco(tmp_path, iscrowd='no'), by_coco=['b.json', file])
+        check_annotations(coco(tmp_path, iscrowd='no'), by_coco={'b.json': True, file: False})
     # Where it does not look: in other files, and at other classes.
-    assert not check_annotations(coco(tmp_path), by_coco=['b.json'])
+    assert not check_annotations(coco(tmp_path), by_coco={'b.json': True})
     others = coco(tmp_path) | dict(metainfo=dict(classes=()))
-    assert check_annotations(others, by_coco=[file]) == {OTHER_CLASSES: 1}
+    assert check_annotations(others, by_coco={file: True}) == {OTHER_CLASSES: 1}
     for number, found in ((1, []), (0, [1])):
-        counted = check_annotations(coco(tmp_path, iscrowd=0, id=number), by_coco=[file])
+        counted = check_annotations(coco(tmp_path, iscrowd=0, id=number), by_coco={file: False})
         assert [*counted.values()] == found
     assert 'pycocotools never finds' in next(iter(counted))
 
@@ -112,7 +115,10 @@ def test_files_of_metrics():
         dict(type='CocoMetric', ann_file='a'),
     ]
     config = dict(val_evaluator=metrics[2], test_evaluator=metrics, train_evaluator=None)
-    assert [coco_files(config, split) for split in ('val', 'test', 'train')] == [['a'], ['a'], []]
+    found = [coco_files(config, split) for split in ('val', 'test', 'train')]
+    assert found == [dict(a=False), dict(a=False), {}]
+    metrics.append(dict(type='mmdet.CocoMetric', ann_file='a', classwise=True))
+    assert coco_files(config, 'test') == dict(a=True)
     assert evaluators(config, 'val', 'test') == [metrics[2], *metrics]
 
 
@@ -162,6 +168,10 @@ def test_an_image_of_another_size_than_annotated(tmp_path, write):
         message = f'{image.name}: has {shape[1]}x{shape[0]} pixels, but its annotation is of 60x40'
         with pytest.raises(ValueError, match=message):
             check_annotations(cfg, sizes=True)
+    # Training finds it when it is loaded.
+    load = TRANSFORMS.build(dict(type='CheckedLoadImageFromFile'))
+    with pytest.raises(ValueError, match=message):
+        load(DATASETS.build(cfg | dict(pipeline=[])).get_data_info(0))
 
 
 def test_what_is_ignored_is_counted(tmp_path):
@@ -197,13 +207,13 @@ def test_sizes_are_those_that_are_loaded(tmp_path, suffix):
     """OpenCV follows the note in some formats, and Pillow in others."""
     file = tmp_path / f'a{suffix}'
     cv2.imwrite(str(file), np.zeros((40, 60, 3), np.uint8))
-    assert image_size(file) == (60, 40, False)
+    assert image_size(file) == (60, 40, 0)
     turn(file)
     assert image_size(file)[:2] == mmcv.imread(file).shape[1::-1]
     cv2.imwrite(str(file), np.zeros((40, 40, 3), np.uint8))
     turn(file)
     # Of TIFF Pillow gives the turned size, and takes the note away.
-    assert image_size(file) == (40, 40, suffix != '.tif')
+    assert image_size(file) == (40, 40, 0 if suffix == '.tif' else 6)
 
 
 def test_a_note_that_is_text(tmp_path):
@@ -213,7 +223,7 @@ def test_a_note_that_is_text(tmp_path):
     note = b'Exif\0\0II*\0\x08\0\0\0\1\0' + entry + bytes(4)
     Image.new('RGB', (60, 40)).save(file, exif=note)
     assert Image.open(file).getexif()[0x0112] == '6'
-    assert image_size(file) == (60, 40, False)
+    assert image_size(file) == (60, 40, 0)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +239,47 @@ def test_a_note_that_is_text(tmp_path):
 )
 def test_boxes_that_are_left_out(tmp_path, box, found):
     assert check_annotations(coco(tmp_path, bbox=box)) == found
+    # The metric that reads the file counts them.
+    read = check_annotations(
+        coco(tmp_path, bbox=box, iscrowd=0), by_coco={str(tmp_path / 'a.json'): False}
+    )
+    assert read == {f'{reason}{COUNTED}': number for reason, number in found.items()}
+
+
+def test_what_the_evaluation_counts_as_missed(tmp_path):
+    """The only object is found exactly; what the data set leaves out costs AP."""
+    cfg = coco(tmp_path, iscrowd=0)
+    file = tmp_path / 'a.json'
+    content = json.loads(file.read_text())
+    first = content['annotations'][0]
+    content['annotations'] += [dict(first, id=2, ignore=1), dict(first, id=3, bbox=[5, 5, 20, 0])]
+    file.write_text(json.dumps(content))
+    found = check_annotations(cfg, by_coco={str(file): False})
+    assert len(found) == 2 and all(reason.endswith(COUNTED) for reason in found)
+    metric = CocoMetric(ann_file=str(file))
+    metric.dataset_meta = dict(classes=('a',))
+    box = torch.tensor([[5.0, 5.0, 25.0, 25.0]])
+    instances = dict(bboxes=box, scores=torch.ones(1), labels=torch.zeros(1, dtype=torch.long))
+    for number in (1, 2):
+        some = {key: value[: 2 - number] for key, value in instances.items()}
+        metric.process({}, [dict(img_id=number, ori_shape=(40, 60), pred_instances=some)])
+    assert metric.evaluate(2)['coco/bbox_mAP_50'] == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_categories_whose_ids_do_not_ascend(tmp_path):
+    cfg = coco(tmp_path, iscrowd=0) | dict(metainfo=dict(classes=('a', 'b')))
+    file = tmp_path / 'a.json'
+    content = json.loads(file.read_text())
+    for ids, refused in (((1, 2), False), ((1, 0), True), (('9', '10'), True)):
+        content['categories'] = [dict(id=i, name=name) for i, name in zip(ids, 'ab')]
+        content['annotations'][0]['category_id'] = ids[0]
+        file.write_text(json.dumps(content))
+        assert not check_annotations(cfg, by_coco={str(file): False})
+        if not refused:
+            assert not check_annotations(cfg, by_coco={str(file): True})
+            continue
+        with pytest.raises(ValueError, match='the ids of the categories, .* do not ascend'):
+            check_annotations(cfg, by_coco={str(file): True})
 
 
 @pytest.mark.parametrize('left, found', [(60, {}), (61, {OUTSIDE: 1})])
@@ -238,6 +289,8 @@ def test_voc_counts_pixels_from_one(tmp_path, left, found):
     text = path.read_text().replace('<xmin>5<', f'<xmin>{left}<').replace('<xmax>25<', '<xmax>75<')
     path.write_text(text)
     assert check_annotations(cfg) == found
+    if found:
+        assert check_annotations(cfg | dict(test_mode=True)) == {f'{OUTSIDE}{COUNTED}': 1}
 
 
 def test_categories_of_one_name(tmp_path):

@@ -1,13 +1,18 @@
 """Whole checkpoints, whatever happens."""
 
+import locale
 import os
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.fileio import get_file_backend
+from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_torch_safe_globals
-from tiny_run import InterruptedRunError, assert_same_weights, train
+from tiny_run import InterruptedRunError, assert_same_weights, config, train
+
+from mmdet_yolo2fl.analysis.run_folder import find_checkpoint
+from mmdet_yolo2fl.checkpoints import latest_whole_checkpoint, read_pointer
 
 
 def checkpoints(work_dir):
@@ -105,6 +110,33 @@ def test_a_crash_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monke
         if operation % 3 == 0:  # a few seconds less
             resumed = train(work_dir, resume=True, **KEEP_ONE)
             assert_same_weights(resumed.model, whole.model)
+
+
+def test_images_seen_beside_an_average_of_the_weights(tmp_path):
+    """Started from such a checkpoint, the pull to the priors does not begin anew."""
+    train(tmp_path / 'first', epochs=1)
+    content = load(tmp_path / 'first/epoch_1.pth')
+    content['ema_state_dict'] = {'module.bbox_head.seen': torch.tensor(6150)}
+    torch.save(content, tmp_path / 'averaged.pth')
+    cfg = config(tmp_path / 'second', epochs=1)
+    cfg.load_from = str(tmp_path / 'averaged.pth')
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.model.bbox_head.seen == 6150 + 8
+
+
+def test_the_name_of_the_last_checkpoint_is_one_that_mmengine_reads(tmp_path, monkeypatch):
+    """On Windows in the machine's own encoding."""
+    monkeypatch.setattr(locale, 'getpreferredencoding', lambda *_: 'cp936')
+    folder = tmp_path / '数据'
+    train(folder, epochs=1)
+    pointer = folder / 'last_checkpoint'
+    assert pointer.read_text(encoding='cp936') == str(folder / 'epoch_1.pth')
+    assert latest_whole_checkpoint(folder) == folder / 'epoch_1.pth'
+    assert find_checkpoint(folder) == folder / 'epoch_1.pth'
+    monkeypatch.setattr(locale, 'getpreferredencoding', lambda *_: 'ascii')
+    train(tmp_path / 'é', epochs=1)
+    assert read_pointer(tmp_path / 'é/last_checkpoint') == str(tmp_path / 'é/epoch_1.pth')
 
 
 def test_atomic_backend_makes_folders_and_replaces(tmp_path):

@@ -123,6 +123,25 @@ def test_squared_error_of_probabilities():
     assert not by_class.any()
 
 
+def test_squared_error_of_a_softmax():
+    """As YOLOV2Head gives it to a squared loss of classes: the slope is that by the logits."""
+    logits, labels, _ = batch(3)
+    target = F.one_hot(labels.clamp(max=2), 3).float()
+    table, by_class = look(MSELoss(), logits.softmax(-1), target)
+    logits.requires_grad_()
+    loss = MSELoss()(logits.softmax(-1), target)
+    (slope,) = torch.autograd.grad(loss, logits)
+    pt = torch.where(target > 0, logits.softmax(-1), 1 - logits.softmax(-1))
+    assert table[GRADIENT].sum() == pytest.approx(slope.abs().sum().item(), rel=1e-3)
+    for c in range(3):
+        own = (slope.abs() * target)[:, c].sum().item()
+        assert by_class[GRADIENT, POSITIVE, c] == pytest.approx(own, rel=1e-3)
+    border = int((np.log(9) + 1e-6 >= EDGES).sum())
+    easy = table[COUNT][:, border:].sum()
+    assert easy == (pt >= 0.9).sum()
+    assert table[LOSS].sum() == pytest.approx(loss.item(), rel=1e-4)
+
+
 @pytest.mark.parametrize('kind', [BalancedFocalLoss, QualityFocalLoss])
 def test_quality_targets_and_three_dimensions(kind):
     pred, labels, weight = batch(4)
@@ -236,6 +255,25 @@ def test_run_writes_history_and_pictures(tmp_path):
     np.testing.assert_allclose(sum(shares[name] for name in groups), 1, rtol=1e-6)
     key = 'focal/bbox_head.loss_obj/easy_negative_loss'
     np.testing.assert_allclose([row[key] for row in rows], shares['easy_negative_loss'], rtol=1e-4)
+
+
+def test_a_long_run_keeps_fewer_records(tmp_path, monkeypatch):
+    from mmdet_yolo2fl.engine.hooks import focal_loss_analysis_hook as module
+
+    monkeypatch.setattr(module, 'MAX_RECORDS', 4)
+    hooks = (dict(type='FocalLossAnalysisHook', interval=1),)
+    train(tmp_path / 'whole', hooks=hooks)
+    with pytest.raises(InterruptedRunError):
+        train(tmp_path / 'part', hooks=(*hooks, dict(type='InterruptHook', at_iter=6)))
+    train(tmp_path / 'part', hooks=hooks, resume=True)
+    for name in ('whole', 'part'):
+        histories = load_histories(tmp_path / name / 'focal_loss/history.json')
+        for history in histories.values():
+            # 1 to 4, of which 2 and 4 stay; with 6 and 8 they are four again; then every fourth.
+            assert history.every == 4 and history.iters == [4, 8, 12]
+            assert len(history.tables) == 3
+        objectness = histories['bbox_head.loss_obj']
+        assert len(objectness.gamma) == len(objectness.weight) == 3
 
 
 def test_resumed_run_goes_on_with_the_history(tmp_path):

@@ -36,14 +36,17 @@ test_dataloader = dict(
 """
 
 
-@pytest.fixture
-def grey(tmp_path):
+@pytest.fixture(params=['repeated', 'two parts'])
+def grey(tmp_path, request):
     file, checkpoint = tmp_path / 'grey.py', tmp_path / 'grey.pth'
     file.write_text(CONFIG.format(root=ROOT))
     cfg = Config.fromfile(file)
     init_default_scope('mmdet')
     torch.manual_seed(0)
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
+    if request.param == 'two parts':
+        part = cfg.test_dataloader.dataset.dataset
+        cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[part, part])
     return load_inferencer(cfg, checkpoint, 'cpu')
 
 

@@ -313,6 +313,7 @@ def test_all_ranks_add_up(make, monkeypatch):
         (dict(type='EqualizedFocalLoss', num_classes=0), 'num_classes'),
         (dict(type='EqualizedFocalLoss', num_classes=2, gamma=0), 'gamma must be positive'),
         (dict(type='EqualizedFocalLoss', num_classes=2, scale_factor=-1), 'scale_factor'),
+        (dict(type='EqualizedFocalLoss', num_classes=2, label_smoothing=0.1), 'label_smoothing'),
         (dict(type='BalancedFocalLoss', label_smoothing=1.1), 'label_smoothing'),
         (dict(type='BalancedFocalLoss', poly_epsilon=-2), 'poly_epsilon'),
     ],

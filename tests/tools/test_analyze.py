@@ -104,7 +104,7 @@ def test_a_run_as_tools_test_sees_it(run, data_root, main, tool, tmp_path, monke
     truths = load_truths(dataset_of(run))
     found = flatten(read_predictions(tmp_path / 'found.pkl'), truths.ids, len(truths.classes))
     assert fewer['ap'] == mean(evaluate(truths, found, max_dets=(1, 1, 1)).ap) < other['ap']
-    voc = 'test_evaluator._delete_=True', 'test_evaluator.type=VOCMetric'
+    voc = 'test_evaluator._delete_=True', 'test_evaluator.type=mmdet.VOCMetric'
     for options, mode in (((), '11points'), (('test_evaluator.eval_mode=area',), 'area')):
         summary = tool('analyze')([*again, *voc, *options])
         assert summary['voc_mode'] == mode

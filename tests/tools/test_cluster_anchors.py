@@ -71,6 +71,10 @@ def test_cells_of_another_size(tmp_path, main, stride, anchors):
     main([str(write_config(tmp_path)), '--out', str(out), '--cfg-options', option])
     figures = json.loads((out / 'anchors.json').read_text())
     assert figures['anchors'] == anchors and figures['average_iou'] == pytest.approx(1)
+    # VOC's anchors are those of cells of 32 pixels.
+    main([str(write_config(tmp_path)), '--out', str(out)])
+    plain = json.loads((out / 'anchors.json').read_text())
+    assert figures['voc_average_iou'] == pytest.approx(plain['voc_average_iou'])
 
 
 def test_bad_input(tmp_path, main, refused):

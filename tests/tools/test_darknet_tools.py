@@ -130,5 +130,12 @@ def test_data_sets_there_and_back(tmp_path, tool, refused, data_root, capsys, mo
     assert not (tmp_path / 'coco' / 'train.json').exists()
     inwards(['set/obj.data', 'coco', '--skip-bad'])
     assert '1 bad: fields' in capsys.readouterr().out
+    # A file of an earlier call is no result of this one.
+    data = tmp_path / 'set/obj.data'
+    data.write_text('\n'.join(x for x in data.read_text().splitlines() if 'valid' not in x))
+    inwards(['set/obj.data', 'coco'])
+    said = capsys.readouterr().out
+    assert 'train.json' in said and 'valid.json' not in said
+    assert (tmp_path / 'coco/valid.json').is_file()
     assert 'none.data' in refused(inwards, 'none.data', 'coco')
     assert 'none.json' in refused(outwards, 'none.json', data_root, 'set')

@@ -80,6 +80,15 @@ def test_weights_of_classes_that_differ(tool, tmp_path, data_root):
         assert odds == pytest.approx(one['effective_number_weight'] / 3)
 
 
+def test_the_lines_for_the_config_are_of_the_options(tool, tmp_path, data_root, capsys):
+    options = ['--beta', '0.9', '--alpha', '0.5', '--out', str(tmp_path / 'out')]
+    tool('imbalance_report')([str(config(tmp_path, data_root)), *options])
+    printed = capsys.readouterr().out
+    assert 'gamma=2.0, alpha=[0.500, 0.500], loss_weight=4.0)' in printed
+    assert 'gamma=2.0, alpha=0.5, class_weight=[1.000, 1.000], loss_weight=4.0)' in printed
+    assert "[dict(type='ClassWeightHook', beta=0.9)]" in printed
+
+
 def test_usage_errors(tool, refused, tmp_path, data_root):
     main = tool('imbalance_report')
     assert 'no such config' in refused(main, tmp_path / 'none.py')

@@ -99,6 +99,31 @@ def test_epochs_bring_their_schedule_along(voc, tmp_path, tool, capsys):
     assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].T_max == 20
 
 
+def test_names_that_a_comment_would_not_hold(voc, tmp_path, tool):
+    """A line break in a name ended the comment, and what came after it ran."""
+    path = voc / 'Annotations/1.xml'
+    evil = f'<name>red\nopen({str(tmp_path / "ran")!r}, "w")\n#</name>'
+    path.write_text(path.read_text().replace('<name>red</name>', evil))
+    out = tmp_path / "it's mine" / 'mine.py'
+    arguments = ['--voc', str(voc), '--network', 'tiny', '--size', '64', '64']
+    tool('new_config')([str(out), *arguments, '--num-anchors', '1'])
+    cfg = Config.fromfile(out)
+    assert not (tmp_path / 'ran').exists()
+    assert any('\n' in name for name in cfg.metainfo.classes)
+
+
+def test_on_another_drive(voc, tmp_path, tool, monkeypatch):
+    def no_way(*_):
+        raise ValueError('path is on mount C:, start on mount D:')
+
+    main, out = tool('new_config'), tmp_path / 'mine.py'
+    monkeypatch.setattr(main.__globals__['os'].path, 'relpath', no_way)
+    arguments = ['--network', 'tiny', '--size', '64', '64', '--num-anchors', '1']
+    main([str(out), '--voc', str(voc), *arguments])
+    monkeypatch.undo()
+    assert Config.fromfile(out).model.bbox_head.type == 'YOLOV2Head'
+
+
 def test_a_validation_that_is_the_training(data_root, tmp_path, tool, capsys):
     file = str(data_root / 'train.json')
     arguments = ['--network', 'tiny', '--size', '64', '64', '--num-anchors', '1']
@@ -124,12 +149,13 @@ def test_coco_trains(data_root, tmp_path, tool, capsys, monkeypatch):
     arguments += ['--num-anchors', '1']
     tool('new_config')(arguments)
     printed = capsys.readouterr().out
-    assert 'things' not in printed
+    assert 'Will be left out, classes without a box for training (things): 1\n' in printed
+    assert '0 things' not in printed and '2 classes' in printed
     assert 'left out, training: images without objects (filter_empty_gt): 1' in printed
     assert 'With --keep-empty they are trained on, too' in printed
     assert len(DATASETS.build(Config.fromfile(out).train_dataloader.dataset)) == len(images) - 1
     tool('new_config')([*arguments, '--force', '--keep-empty'])
-    assert 'left out' not in capsys.readouterr().out
+    assert 'left out, training: images' not in capsys.readouterr().out
     assert len(DATASETS.build(Config.fromfile(out).train_dataloader.dataset)) == len(images)
     cfg = Config.fromfile(out)
     assert cfg.metainfo.classes == ('red', 'blue')

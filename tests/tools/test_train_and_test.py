@@ -9,7 +9,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmdet_yolo2fl.test_time_augmentation import use_tta
+from mmdet_yolo2fl.resizing import how_resized
+from mmdet_yolo2fl.test_time_augmentation import leaves, unwrapped, use_tta
 from tests.test_checkpoints import Hostile
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,34 @@ def test_tta_views():
     (augment,) = cfg.test_dataloader.dataset.pipeline
     assert augment.transforms[1][0].meta_keys == ('flip', 'instances')
     assert cfg.tta_pipeline[0].transforms[1][0].meta_keys == ('flip',)
+
+
+def test_views_of_another_size_than_the_test(recwarn):
+    """As of configs that change the test pipeline and inherit the views."""
+    use_tta(Config.fromfile(ROOT / 'configs/bccd/yolov2_fl.py'))
+    assert not recwarn.list
+    cfg = Config.fromfile(ROOT / 'configs/study/bccd_final.py')
+    with pytest.warns(UserWarning, match=r'resizes to \[\(416, 416\)\], .* \[\(480, 384\)\]'):
+        use_tta(cfg.copy())
+    cfg.tta_pipeline = None
+    use_tta(cfg)
+    assert cfg.test_dataloader.dataset.pipeline[1].scale == (480, 384)
+    assert cfg.test_dataloader.dataset.pipeline[-1].type == 'TestTimeAug'
+
+
+def test_a_test_set_of_parts():
+    leaf = dict(pipeline=[dict(type='Resize', scale=(64, 96)), dict(type='PackDetInputs')])
+    parts = [dict(leaf), dict(type='RepeatDataset', dataset=dict(leaf))]
+    both = dict(type='ConcatDataset', datasets=parts)
+    cfg = Config(dict(model=dict(type='M'), test_dataloader=dict(dataset=both)))
+    assert unwrapped(cfg.test_dataloader.dataset) == leaf
+    assert how_resized(cfg)['resize'] == 'stretch'
+    use_tta(cfg)
+    pipelines = [one.pipeline for one in leaves(cfg.test_dataloader.dataset)]
+    assert pipelines[0] == pipelines[1] and pipelines[0][-1].type == 'TestTimeAug'
+    pipelines[0][0].scale = (1, 2)
+    with pytest.raises(ValueError, match='parts of the test set have several pipelines'):
+        unwrapped(cfg.test_dataloader.dataset)
 
 
 def test_bad_arguments(config, tool, refused, tmp_path):

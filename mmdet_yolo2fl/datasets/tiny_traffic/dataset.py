@@ -78,6 +78,16 @@ class TinyTrafficDataset(CocoDataset):
         )
 
     def load_data_list(self):
-        """Renders the set if it is not there, then loads its annotations."""
+        """Renders the set if it is not there, then loads its annotations.
+
+        Raises:
+            ValueError: If the classes chosen are none of it, or in another order.
+        """
+        chosen = list(self.metainfo['classes'])
+        if chosen != [name for name in CLASSES if name in chosen]:
+            raise ValueError(
+                f'TinyTrafficDataset: metainfo.classes must be some of {CLASSES}, in that order '
+                f'(MMDetection would mix them up), got {chosen}'
+            )
         make_tiny_traffic(self.root, **self.recipe)
         return super().load_data_list()

@@ -1,5 +1,6 @@
 """Checkpoints that survive a kill at any moment."""
 
+import locale
 from pathlib import Path
 
 from mmdet.registry import HOOKS
@@ -8,6 +9,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from ...checkpoints import restore_seen
 from ..atomic_backend import AtomicLocalBackend
 
 
@@ -31,6 +33,10 @@ class AtomicCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend='atomic_local')
         super().before_train(runner)
 
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Where an average of the weights was kept, go on with the images seen until then."""
+        restore_seen(checkpoint)
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = None
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
@@ -53,7 +59,8 @@ class AtomicCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            AtomicLocalBackend().put_text(self.last_ckpt, Path(runner.work_dir, 'last_checkpoint'))
+            pointer = Path(runner.work_dir, 'last_checkpoint')
+            AtomicLocalBackend().put(_encoded(self.last_ckpt), pointer)
         if outdated is not None:
             self._remove(outdated)
 
@@ -93,3 +100,11 @@ class AtomicCheckpointHook(CheckpointHook):
             self.file_backend.remove(path)
         elif self.file_backend.isdir(path):  # DeepSpeed saves a folder
             self.file_backend.rmtree(path)
+
+
+def _encoded(path: str) -> bytes:
+    """In the encoding in which MMEngine reads ``last_checkpoint``: the machine's."""
+    try:
+        return path.encode(locale.getpreferredencoding(False))
+    except UnicodeEncodeError:  # then MMEngine cannot read it; tools/train.py can
+        return path.encode()

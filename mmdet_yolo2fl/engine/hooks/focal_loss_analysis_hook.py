@@ -28,6 +28,8 @@ from ...focal_analysis import (
 # What MMDetection's heads call their classification losses.
 NAMES = ('loss_cls', 'loss_obj', 'loss_conf')
 MAX_CLASS_SCALARS = 20
+# The file is written anew with every checkpoint.
+MAX_RECORDS = 2000
 
 
 @HOOKS.register_module()
@@ -44,7 +46,8 @@ class FocalLossAnalysisHook(Hook):
     The shares go to MMEngine's visualizer as ``focal/<loss>/<share>`` (TensorBoard and the others
     show them), all of it into ``<work_dir>/focal_loss/history.json`` whenever a checkpoint is
     saved, and at the end the pictures into the same folder. A resumed run goes on with the
-    history. The picture of several runs: ``tools/compare_focal_loss.py``.
+    history. The picture of several runs: ``tools/compare_focal_loss.py``. Whenever there are 2000
+    records, every second one is dropped, and half as many are taken from then on.
 
     Args:
         interval (int): Iterations from one look to the next. Defaults to 50.
@@ -99,7 +102,8 @@ class FocalLossAnalysisHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         """Decide whether to look at this iteration."""
-        self._looking = (runner.iter + 1) % self.interval == 0
+        every = min(history.every for history in self.histories.values())
+        self._looking = (runner.iter + 1) % (self.interval * every) == 0
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None):
         """Add up what the calls and the ranks saw, and hand it to the visualizer."""
@@ -183,6 +187,8 @@ class FocalLossAnalysisHook(Hook):
         if not table[COUNT].any():
             return
         history = self.histories[name]
+        if (runner.iter + 1) % (self.interval * history.every):
+            return
         history.iters.append(runner.iter + 1)
         history.tables.append(table.cpu().numpy())
         # Whether it tells classes apart does not change during a run.
@@ -199,6 +205,7 @@ class FocalLossAnalysisHook(Hook):
                 values.append(torch.as_tensor(value).flatten().tolist())
         tag = {f'focal/{name}/{key}': value for key, value in self._scalars(history).items()}
         runner.visualizer.add_scalars(tag, step=runner.iter + 1)
+        history.thin(MAX_RECORDS)
 
     def _scalars(self, history: History) -> dict[str, float]:
         last = History(self.easy_pt, history.classes, history.iters[-1:], history.tables[-1:])

@@ -35,7 +35,9 @@ class RandomStateHook(Hook):
       workers are never seeded again: after a resume they draw other numbers than they would
       have (but none twice).
 
-    Of an iteration-based loop, which is one long epoch, a resumed run draws new numbers.
+    Of an iteration-based loop, which is one long epoch, a resumed run draws new numbers. MMEngine
+    starts the workers of such a loop anew, from the same seed, each time the images have been
+    through: there take ``InfiniteSampler``, or ``persistent_workers=True``.
     """
 
     def before_train(self, runner: Runner) -> None:

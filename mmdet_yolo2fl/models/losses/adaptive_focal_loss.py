@@ -143,7 +143,8 @@ class EqualizedFocalLoss(_AdaptiveFocalLoss):
         gamma (float): Of a class in balance, > 0. Defaults to 2.0.
         scale_factor (float): How much gamma can grow, >= 0; the paper's s. Defaults to 8.0, its
             value for the 1203 classes of LVIS.
-        **kwargs: As of :class:`BalancedFocalLoss`, with 'sigmoid' as activation.
+        **kwargs: As of :class:`BalancedFocalLoss`, with 'sigmoid' as activation and without
+            ``label_smoothing``.
 
     Attributes:
         positive_gradient, negative_gradient (Tensor): ``(C,)`` buffers, saved; the same on every
@@ -169,6 +170,11 @@ class EqualizedFocalLoss(_AdaptiveFocalLoss):
         if not 0 <= scale_factor < float('inf'):
             raise ValueError(
                 f'EqualizedFocalLoss: scale_factor must be finite and >= 0, got {scale_factor}'
+            )
+        if self.label_smoothing:
+            raise ValueError(
+                'EqualizedFocalLoss: label_smoothing must be 0, the ratio is of objects and '
+                f'background as they are, got {self.label_smoothing}'
             )
         # By another name: NumClassCheckHook compares a `num_classes` with the data set's, and an
         # objectness has one.
