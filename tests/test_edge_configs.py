@@ -52,13 +52,15 @@ val_dataloader = {loader}
 test_dataloader = val_dataloader
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=2, val_interval=2)
 param_scheduler = None
+# The same weights on processors with bfloat16 and without.
+optim_wrapper = dict(type='OptimWrapper')
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=2, save_best=None))
 model = dict(
     # Scores far enough apart for two iterations to make boxes that can be compared.
     bbox_head=dict(
         normalizer='num_pos',
         init_cfg=dict(type='Kaiming', layer='Conv2d', override=dict(
-            type='Normal', name='conv_pred', std=0.05)),
+            type='Normal', name='conv_pred', std=0.01)),
     ),
     test_cfg=dict(score_thr=0.05),
 )
