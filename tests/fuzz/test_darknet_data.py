@@ -68,10 +68,10 @@ def convert(folder, **options):
 def test_a_bad_line_is_named_or_counted(place, line):
     (place / 'image.txt').write_text(f'0 0.5 0.5 0.2 0.2\n{line}\n', encoding='utf-8')
     reaction = react('annotation', ('label', line), lambda: convert(place), folder=place)
-    report, _, _ = reaction.value
+    report, *_ = reaction.value
     assert len(report.bad) == 1 and 'image.txt:2: ' in report.bad[0]
     assert not (place / 'out').exists()  # nothing is written
-    report, _, _ = convert(place, skip_bad=True)
+    report, *_ = convert(place, skip_bad=True)
     written = json.loads((place / 'out/train.json').read_text())
     assert len(written['annotations']) == 1
     assert sum(count for kind, count in report.counts.items() if kind.startswith('bad')) == 1
@@ -97,7 +97,7 @@ def test_bad_data_files(place, case):
 def test_any_bytes_as_labels(place, text):
     (place / 'image.txt').write_bytes(text)
     reaction = react('annotation', ('label', text), lambda: convert(place, skip_bad=True))
-    report, _, _ = reaction.value
+    report, *_ = reaction.value
     boxes = [
         one['bbox'] for one in json.loads((place / 'out/train.json').read_text())['annotations']
     ]
