@@ -24,13 +24,7 @@ rows = {
         config='../configs/study/bccd_stride16_half.py'
     ),
     'YOLOv2, Darknet-19, cells of 16 pixels, focal': dict(
-        config='../configs/study/bccd_stride16.py',
-        model=dict(
-            backbone=dict(widen_factor=1.0),
-            neck=dict(in_channels=(256, 512), out_channels=512, passthrough_channels=128),
-            bbox_head=dict(in_channels=1024, feat_channels=512),
-        ),
-        optim_wrapper=dict(optimizer=dict(lr=0.001)),
+        config='../configs/study/bccd_stride16_darknet19.py'
     ),
     'YOLOv2, Darknet-19, focal': dict(config='../configs/study/bccd_darknet19.py'),
     'YOLOv2, Darknet-19, cross entropy': dict(

@@ -13,6 +13,9 @@ _detectors = {
     'YOLOv2, cross entropy': _narrow,
     'YOLOv2, cells of 16 pixels, focal': _cells16,
     'YOLOv2, cells of 16 pixels, cross entropy': _cells16,
+    'YOLOv2, Darknet-19, cells of 16 pixels, focal': (
+        '../configs/study/bccd_stride16_darknet19.py'
+    ),
     'RTMDet-tiny': '../configs/baselines/bccd_rtmdet_tiny.py',
     'YOLOX-tiny': '../configs/baselines/bccd_yolox_tiny.py',
     'YOLOv3, MobileNetV2': '../configs/baselines/bccd_yolov3_mobilenetv2.py',
