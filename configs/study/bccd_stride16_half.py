@@ -1,5 +1,5 @@
-# As bccd_stride16.py, twice as wide, that is half as wide as Darknet-19: the best YOLOv2 of
-# studies/bccd_final.py. 3.5 million weights.
+# As bccd_stride16.py, twice as wide, that is half as wide as Darknet-19. 3.5 million
+# weights.
 _base_ = './bccd_stride16.py'
 model = dict(
     backbone=dict(widen_factor=0.5),
