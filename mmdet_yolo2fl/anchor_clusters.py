@@ -10,7 +10,7 @@ from mmdet.registry import DATASETS
 from rich.console import Console
 from rich.progress import track
 
-from .resizing import transform_name
+from .evaluators import type_name
 
 # yolov2-voc.cfg
 VOC_ANCHORS = (
@@ -199,7 +199,7 @@ def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], bool]:
         ValueError: If there is no such step with one scale, and no ``input_size``.
     """
     for step in pipeline:
-        if transform_name(step) not in (
+        if type_name(step) not in (
             'Resize',
             'RandomResize',
             'RandomChoiceResize',

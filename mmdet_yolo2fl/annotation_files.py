@@ -35,12 +35,12 @@ def image_size(path: str | Path) -> tuple[int, int, int]:
     if orientation not in range(2, 9):
         return width, height, 0
     # It depends on the format and on the place of the note whether OpenCV follows it.
-    loaded, stored = mmcv.imread(path), mmcv.imread(path, 'color_ignore_orientation')
+    loaded = mmcv.imread(path)
     if loaded is None:
         raise UnidentifiedImageError(f'{path}: is no image, or a damaged one')
     size = loaded.shape[1::-1]
     if orientation < 5:
-        followed = not np.array_equal(loaded, stored)
+        followed = not np.array_equal(loaded, mmcv.imread(path, 'color_ignore_orientation'))
     else:
         followed = size != (width, height) or width == height
     return *size, orientation if followed else 0

@@ -1,4 +1,4 @@
-"""The metrics that a config names."""
+"""The metrics that a config names, and how it names things."""
 
 from collections.abc import Mapping
 
@@ -12,16 +12,15 @@ def evaluators(config: Mapping, *splits: str) -> list[dict]:
     return found
 
 
-def is_of(evaluator: Mapping, name: str) -> bool:
-    """Whether a metric is of a type, with a scope or without; in configs of pure Python types are
-    classes."""
-    kind = evaluator.get('type')
-    return getattr(kind, '__name__', str(kind)).split('.')[-1] == name
+def type_name(part: Mapping) -> str:
+    """The type of a part without its scope; in configs of pure Python types are classes."""
+    kind = part.get('type')
+    return getattr(kind, '__name__', str(kind)).split('.')[-1]
 
 
 def is_coco(evaluator: Mapping) -> bool:
     """Whether a metric is MMDetection's ``CocoMetric``."""
-    return is_of(evaluator, 'CocoMetric')
+    return type_name(evaluator) == 'CocoMetric'
 
 
 def coco_files(config: Mapping, split: str) -> dict[str, bool]:

@@ -1,17 +1,10 @@
 """How images come to the size of a network."""
 
-from collections.abc import Mapping
-
 from mmengine.config import Config
 
 from .datasets.transforms.darknet_resize import GREY
+from .evaluators import type_name
 from .test_time_augmentation import unwrapped
-
-
-def transform_name(step: Mapping) -> str:
-    """Without its scope; in configs of pure Python types are classes."""
-    kind = step['type']
-    return getattr(kind, '__name__', kind).split('.')[-1]
 
 
 def how_resized(cfg: Config) -> dict[str, str]:
@@ -22,11 +15,11 @@ def how_resized(cfg: Config) -> dict[str, str]:
         rounds nothing, all others are OpenCV's.
     """
     pipeline = unwrapped(cfg.test_dataloader.dataset).pipeline
-    steps = [step for step in pipeline if 'Resize' in transform_name(step)]
+    steps = [step for step in pipeline if 'Resize' in type_name(step)]
     if not steps:
         return dict(resize='none', interpolation='none')
     step = steps[-1]
-    darknet = transform_name(step) == 'DarknetResize'
+    darknet = type_name(step) == 'DarknetResize'
     interpolation = step.get('interpolation', 'darknet' if darknet else 'bilinear')
     # DarknetResize's other choice is OpenCV's.
     interpolation = 'bilinear' if interpolation == 'opencv' else interpolation

@@ -5,6 +5,8 @@ from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
 
+from .evaluators import type_name
+
 MODEL = dict(
     type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
 )
@@ -68,12 +70,12 @@ def use_tta(cfg: Config) -> None:
 
 
 def _packing(steps) -> list[ConfigDict]:
-    return [step for step in _flat(steps) if str(step['type']).endswith('PackDetInputs')]
+    return [step for step in _flat(steps) if type_name(step).endswith('PackDetInputs')]
 
 
 def _sizes(steps) -> set[tuple]:
     """Width and height of the steps that resize to one."""
-    scales = (step.get('scale') for step in _flat(steps) if 'Resize' in str(step['type']))
+    scales = (step.get('scale') for step in _flat(steps) if 'Resize' in type_name(step))
     return {tuple(scale) for scale in scales if isinstance(scale, (list, tuple))}
 
 
@@ -81,4 +83,4 @@ def _flat(steps) -> list[ConfigDict]:
     """Steps one by one, also those of several views."""
     if isinstance(steps, (list, tuple)):
         return [found for step in steps for found in _flat(step)]
-    return _flat(steps['transforms']) if str(steps['type']).endswith('TestTimeAug') else [steps]
+    return _flat(steps['transforms']) if type_name(steps) == 'TestTimeAug' else [steps]

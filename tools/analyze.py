@@ -47,7 +47,7 @@ from mmdet_yolo2fl.analysis.truths import load_truths
 from mmdet_yolo2fl.analysis.worst_images import image_table, worst_images
 from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
 from mmdet_yolo2fl.detector import load_detector
-from mmdet_yolo2fl.evaluators import evaluators, is_of
+from mmdet_yolo2fl.evaluators import evaluators, type_name
 
 
 def make_parser():
@@ -143,7 +143,7 @@ def find_predictions(cfg, args, loader, images):
 
 def metric_option(evaluator, kind, key, default):
     """An option of the metric of a kind, if there is one and it says so."""
-    found = next((metric for metric in evaluator if is_of(metric, kind)), {})
+    found = next((metric for metric in evaluator if type_name(metric) == kind), {})
     return found.get(key) or default
 
 
@@ -173,7 +173,7 @@ def analyze(args, cfg):
     found = flatten(predictions, truths.ids, len(truths.classes))
     max_dets = metric_option(evaluator, 'CocoMetric', 'proposal_nums', (100, 300, 1000))
     # VOCMetric's own default is 11 points.
-    has_voc = any(is_of(metric, 'VOCMetric') for metric in evaluator)
+    has_voc = any(type_name(metric) == 'VOCMetric' for metric in evaluator)
     voc_mode = metric_option(evaluator, 'VOCMetric', 'eval_mode', '11points' if has_voc else 'area')
     print('Evaluating')
     evaluation = evaluate(truths, found, args.iou_thr, max_dets, voc_mode)

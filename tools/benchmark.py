@@ -50,9 +50,9 @@ from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.checkpoints import verify_checkpoint
 from mmdet_yolo2fl.detector import load_detector
+from mmdet_yolo2fl.evaluators import type_name
 from mmdet_yolo2fl.inference.inferencer import with_grey_arrays
 from mmdet_yolo2fl.measure import alternate, machine, names_of, peak_memory, synchronize, use
-from mmdet_yolo2fl.resizing import transform_name
 from mmdet_yolo2fl.study_tables import averages, read_csv
 from mmdet_yolo2fl.test_time_augmentation import leaves, unwrapped
 
@@ -345,10 +345,10 @@ def array_pipeline(cfg, size):
     """The test pipeline for an image in memory, without truths, to another size if wanted."""
     steps = []
     for step in with_grey_arrays(unwrapped(cfg.test_dataloader.dataset).pipeline):
-        if 'LoadImage' in transform_name(step):
+        if 'LoadImage' in type_name(step):
             to_float32 = step.get('to_float32', False)
             step = dict(type='mmdet.LoadImageFromNDArray', to_float32=to_float32)
-        elif transform_name(step).endswith('LoadAnnotations'):
+        elif type_name(step).endswith('LoadAnnotations'):
             continue
         steps.append(step)
     return resized(steps, size)
@@ -364,7 +364,7 @@ def resized(pipeline, size):
         return pipeline
     steps = []
     for step in pipeline:
-        kind = transform_name(step)
+        kind = type_name(step)
         if kind == 'DarknetResize':
             step = dict(step, scale=tuple(size))
         elif kind.endswith('Resize'):

@@ -45,9 +45,9 @@ from mmengine.registry import init_default_scope
 from mmdet_yolo2fl import export
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet, resize_note
 from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
+from mmdet_yolo2fl.evaluators import type_name
 from mmdet_yolo2fl.export.check import onnx_runner, predict_by_pytorch, torch_runner
 from mmdet_yolo2fl.inference import find_sources
-from mmdet_yolo2fl.resizing import transform_name
 from mmdet_yolo2fl.test_time_augmentation import unwrapped
 
 FORMATS = ('onnx', 'onnx-dynamic', 'onnx-nms', 'torch', 'darknet')
@@ -129,12 +129,12 @@ def load_images(args, cfg, detector):
     """
     dataset_cfg = unwrapped(deepcopy(cfg.test_dataloader.dataset))
     for step in dataset_cfg.pipeline:
-        if args.size and transform_name(step).endswith('Resize'):
+        if args.size and type_name(step).endswith('Resize'):
             step['scale'] = tuple(args.size)
     if args.images:
         dataset_cfg['lazy_init'] = True
         classes = DATASETS.build(dataset_cfg).metainfo['classes']
-        steps = [s for s in dataset_cfg.pipeline if transform_name(s) != 'LoadAnnotations']
+        steps = [s for s in dataset_cfg.pipeline if type_name(s) != 'LoadAnnotations']
         pipeline = Compose(steps)
         sources = [s for s in find_sources(args.images) if s.kind == 'image']
         samples = [pipeline(dict(img_path=s.path, img_id=0)) for s in sources[: args.num_images]]

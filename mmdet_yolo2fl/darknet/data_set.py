@@ -380,10 +380,11 @@ def _coco(listed: list, names: list[str], root: Path, report: Report) -> dict:
 
 def _seen_from(root: Path, path: Path) -> str:
     # As written, or as the folders really lie; the image itself may be a link to elsewhere.
+    if path.is_relative_to(root.absolute()):
+        return path.relative_to(root.absolute()).as_posix()
     real = path.parent.resolve() / path.name
-    for image, folder in ((path, root.absolute()), (real, root.resolve())):
-        if image.is_relative_to(folder):
-            return image.relative_to(folder).as_posix()
+    if real.is_relative_to(root.resolve()):
+        return real.relative_to(root.resolve()).as_posix()
     raise ValueError(f'{path} does not lie under the image root {root}')
 
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..detector import load_detector
+from ..evaluators import type_name
 from ..models.backbones.darknet import Darknet19, DarknetTiny
 from ..models.dense_heads import YOLOV2Head
 from ..models.necks import YOLOV2Neck
@@ -17,7 +18,7 @@ from ..models.necks.yolov2_neck import (
     darknet_reorg,
     offset_major_reorg,
 )
-from ..resizing import how_resized, transform_name
+from ..resizing import how_resized
 from ..test_time_augmentation import unwrapped
 from .cfg import cfg_text
 from .files import write_all
@@ -182,7 +183,7 @@ def _net_options(model: nn.Module, config: Config, size: tuple[int, int] | None)
 def _test_size(config: Config) -> tuple[int, int]:
     """(width, height) that the test pipeline makes."""
     for transform in _test_dataset(config).get('pipeline') or ():
-        named = transform_name(transform) in ('Resize', 'DarknetResize')
+        named = type_name(transform) in ('Resize', 'DarknetResize')
         if named and transform.get('scale'):
             scale = transform['scale']
             return (scale, scale) if isinstance(scale, int) else tuple(scale)

@@ -29,7 +29,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ..anchor_clusters import leaf_datasets
-from ..resizing import transform_name
+from ..evaluators import type_name
 from ..test_time_augmentation import unwrapped
 
 # All that our networks consist of. What decodes the map is left in float.
@@ -101,7 +101,7 @@ def training_images(cfg: Config, detector: nn.Module, number: int, seed: int = 0
         raise ValueError(f'{cfg.filename}: there is no image in its training set')
     chosen = np.random.default_rng(seed).permutation(len(paths))[:number]
     steps = unwrapped(cfg.test_dataloader.dataset).pipeline
-    pipeline = Compose([step for step in steps if transform_name(step) != 'LoadAnnotations'])
+    pipeline = Compose([step for step in steps if type_name(step) != 'LoadAnnotations'])
     with torch.no_grad():
         return [
             detector.data_preprocessor(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmcv.transforms import TestTimeAug
+from mmdet.datasets.transforms import PackDetInputs
 from mmengine.config import Config
 
 from mmdet_yolo2fl.resizing import how_resized
@@ -119,6 +121,12 @@ def test_tta_views():
     (augment,) = cfg.test_dataloader.dataset.pipeline
     assert augment.transforms[1][0].meta_keys == ('flip', 'instances')
     assert cfg.tta_pipeline[0].transforms[1][0].meta_keys == ('flip',)
+    # In configs of pure Python types are classes.
+    view[0]['type'], views[0]['type'] = PackDetInputs, TestTimeAug
+    cfg = Config(dict(model=dict(type='M'), test_dataloader=dict(dataset=leaf), tta_pipeline=views))
+    use_tta(cfg)
+    (augment,) = cfg.test_dataloader.dataset.pipeline
+    assert augment.transforms[1][0].meta_keys == ('flip', 'instances')
 
 
 def test_views_of_another_size_than_the_test(recwarn):
