@@ -235,6 +235,14 @@ def test_normalizers_divide_the_same_sums():
         assert by['batch'][key].item() == pytest.approx(total / 2, rel=1e-6)
 
 
+def test_weights_from_before_there_was_a_counter_load():
+    head = build()
+    head.seen.fill_(64)
+    old = {key: value for key, value in build().state_dict().items() if key != 'seen'}
+    head.load_state_dict(old)  # strict
+    assert head.seen == 64
+
+
 def test_a_batch_is_the_sum_of_its_images():
     pred, head = random_map(), build(normalizer='none')
     whole = head.loss_by_feat(pred, TRUTHS, metas())
@@ -243,7 +251,10 @@ def test_a_batch_is_the_sum_of_its_images():
         torch.testing.assert_close(whole[key], parts[0][key] + parts[1][key])
 
 
-@pytest.mark.parametrize('way', [{}, DARKNET, JOINT, dict(loss_bbox=dict(type='CIoULoss'))])
+@pytest.mark.parametrize(
+    'way',
+    [{}, dict(normalizer='num_pos'), DARKNET, JOINT, dict(loss_bbox=dict(type='CIoULoss'))],
+)
 def test_images_without_objects(way):
     head, pred = build(**way), random_map(dtype=torch.float32).requires_grad_()
     losses = head.loss_by_feat((pred,), [instances([]), instances([])], metas())
@@ -380,17 +391,20 @@ def test_box_losses_of_coordinates_and_of_overlaps(loss):
     assert 0 < (channels > 0).sum() <= matched
 
 
-def test_overlaps_at_matches_by_hand():
+@pytest.mark.parametrize(('side', 'overlap', 'recall'), [(16, 0.25, 0.5), (24, 0.5625, 1.0)])
+def test_overlaps_at_matches_by_hand(side, overlap, recall):
     """On a map of zeros a slot has its anchor at the centre of its cell."""
     head = build(loss_bbox=dict(type='IoULoss', mode='linear'), normalizer='num_pos')
     # Cell (2, 1) has 64 x 96 pixels around (80, 48), of which the truth has three quarters; cell
-    # (4, 0) has 32 x 32 around (144, 16), and the truth a quarter.
-    truths = instances([[48, 12, 112, 84], [136, 8, 152, 24]], [1, 2])
+    # (4, 0) has 32 x 32 around (144, 16), and the truth a square in its middle.
+    half = side / 2
+    small = [144 - half, 16 - half, 144 + half, 16 + half]
+    truths = instances([[48, 12, 112, 84], small], [1, 2])
     pred = torch.zeros(2, 3 * (5 + C), H, W, dtype=torch.float64)
     losses = head.loss_by_feat(pred, [truths, instances([], [])], metas(2))
-    assert losses['num_pos'] == 2 and losses['recall50'] == 0.5
-    assert losses['avg_iou'] == pytest.approx((0.75 + 0.25) / 2, abs=1e-5)
-    assert losses['loss_bbox'] == pytest.approx((0.25 + 0.75) / 2, abs=1e-5)
+    assert losses['num_pos'] == 2 and losses['recall50'] == recall
+    assert losses['avg_iou'] == pytest.approx((0.75 + overlap) / 2, abs=1e-5)
+    assert losses['loss_bbox'] == pytest.approx((0.25 + 1 - overlap) / 2, abs=1e-5)
 
 
 def test_the_joint_way_has_scales_too():
