@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import re
+from collections import ChainMap
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -20,7 +21,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
-from .models.losses import EqualizedFocalLoss
+from .models.losses import AutomatedFocalLoss, EqualizedFocalLoss
 
 SLOTS = ('loss_obj', 'loss_cls')
 # What may be searched. Gamma 5 is the largest of the focal loss paper (table 1b).
@@ -29,15 +30,20 @@ SPACE = dict(
     alpha=dict(low=0.05, high=0.95),
     loss_weight=dict(low=0.25, high=16.0, log=True),
 )
-# Tried first: cross entropy as the control, then the paper's choice.
-FIRST = (dict(gamma=0.0, alpha=0.5), dict(gamma=2.0, alpha=0.25))
+# Tried first: cross entropy as the control, then the paper's choice, then the config's own.
+FIRST = (dict(gamma=0.0, alpha=0.5), dict(gamma=2.0, alpha=0.25), {})
 
 
 def space_of(loss_type: str) -> dict[str, dict]:
-    """``SPACE``, as far as a loss takes it: ``EqualizedFocalLoss`` knows no gamma of 0."""
-    space = dict(SPACE)
-    if issubclass(MODELS.get(loss_type), EqualizedFocalLoss):
+    """``SPACE``, as far as a loss takes it.
+
+    ``EqualizedFocalLoss`` knows no gamma of 0, and ``AutomatedFocalLoss`` finds its own.
+    """
+    space, loss = dict(SPACE), MODELS.get(loss_type)
+    if issubclass(loss, EqualizedFocalLoss):
         space['gamma'] = dict(low=0.25, high=5.0)
+    if issubclass(loss, AutomatedFocalLoss):
+        del space['gamma']
     return space
 
 
@@ -154,12 +160,50 @@ def changes(cfg: Config, loss_key: str, chosen: dict[str, float]) -> dict[str, f
     return found
 
 
-def searched(cfg: Config, loss_key: str, parameters: Sequence[str]) -> list[str]:
-    """Those of the parameters that one number can stand for: no list of alphas."""
-    loss = functools.reduce(
+def loss_at(cfg: Config, loss_key: str) -> ConfigDict:
+    """The loss of a config that a key of :func:`find_loss` names."""
+    return functools.reduce(
         lambda node, key: node[int(key) if key.isdigit() else key], loss_key.split('.'), cfg
     )
+
+
+def searched(cfg: Config, loss_key: str, parameters: Sequence[str]) -> list[str]:
+    """Those of the parameters that one number can stand for: no list of alphas."""
+    loss = loss_at(cfg, loss_key)
     return [name for name in parameters if not isinstance(loss.get(name), (list, tuple))]
+
+
+def _defaults(kind: type) -> dict:
+    return {name: one.default for name, one in inspect.signature(kind).parameters.items()}
+
+
+def first_trials(
+    loss: ConfigDict, search: Sequence[str], space: dict[str, dict] = SPACE
+) -> list[dict[str, float]]:
+    """The choices of ``FIRST``, with the loss's own values for what they leave open.
+
+    Args:
+        loss (ConfigDict): Of :func:`loss_at`.
+        search (Sequence[str]): What is searched.
+        space (dict[str, dict]): Its bounds. A choice outside of them is left out.
+
+    Returns:
+        list[dict[str, float]]: A number for everything that is searched; none twice.
+    """
+    # A loss may leave some of them to the class that it extends.
+    defaults = ChainMap(*(_defaults(kind) for kind in inspect.getmro(MODELS.get(loss['type']))))
+    own = {name: loss.get(name, defaults.get(name)) for name in search}
+    trials = []
+    for first in FIRST:
+        trial = {name: first.get(name, own[name]) for name in search}
+        # An alpha may also be None, or a list.
+        within = all(
+            isinstance(value, (int, float)) and space[name]['low'] <= value <= space[name]['high']
+            for name, value in trial.items()
+        )
+        if within and trial not in trials:
+            trials.append(trial)
+    return trials
 
 
 # What may differ between the machines that search together.
@@ -214,7 +258,7 @@ def run_trial(
     chosen = {name: trial.suggest_float(name, **space[name]) for name in search}
     cfg.merge_from_dict(changes(cfg, loss_key, chosen))
     cfg.work_dir = str(work_dir / f'trial_{trial.number:04d}')
-    # A name of its own: runs of one name share their visualizer and their log.
+    # A name of its own: runs of one name share their log.
     cfg.experiment_name = f'{work_dir.name}_trial_{trial.number}'
     pruning = PruningHook(trial, metric)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -224,9 +268,10 @@ def run_trial(
     except FloatingPointError as error:  # NonFiniteLossHook
         raise optuna.TrialPruned(str(error)) from error
     finally:
-        del runner
-        for manager in (Visualizer, MessageHub):
+        # The next trial's are of the same names: it would get these, and log into this folder.
+        for manager in (type(runner.visualizer), Visualizer, MessageHub):
             manager._instance_dict.clear()
+        del runner
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -239,14 +284,14 @@ def run_trial(
 def make_study(
     name: str,
     storage: str,
-    search: Sequence[str],
+    first: Sequence[dict[str, float]],
     startup: int,
     seed: int | None,
-    space: dict[str, dict] = SPACE,
 ) -> optuna.Study:
     """Open a study, or go on with the one of this name.
 
-    A trial whose process died is noticed by its missing heartbeat, and tried again. Going on
+    A trial whose process died is noticed by its missing heartbeat, and tried again; so are those
+    of ``first`` that were interrupted or failed, the next time that the study is opened. Going on
     draws other numbers than the first time, with the same seed too. Processes that make the
     tables of a SQLite file at the same moment get into each other's way: call it under a lock.
     """
@@ -264,20 +309,18 @@ def make_study(
     )
     try:
         study = optuna.create_study(study_name=name, direction='maximize', **options)
-        is_new = True
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(study_name=name, **options)
-        is_new = False
     study.sampler = optuna.samplers.TPESampler(
         seed=None if seed is None else seed + len(study.trials),
         multivariate=True,
         constant_liar=True,
         n_startup_trials=startup,
     )
-    # By whoever made the study, so that they are tried once.
-    for values in FIRST if is_new else ():
-        values = {key: values[key] for key in search if key in values}
-        if all(values[key] >= space[key]['low'] for key in values):
+    failed = optuna.trial.TrialState.FAIL
+    there = [t.system_attrs.get('fixed_params') for t in study.trials if t.state != failed]
+    for values in first:
+        if values not in there:
             study.enqueue_trial(values)
     return study
 

@@ -100,6 +100,15 @@ def test_a_config_of_another_metric_is_refused_before_training(tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+def test_a_config_that_counts_iterations_is_refused_before_training(tmp_path):
+    file = tmp_path / 'by_iterations.py'
+    loop = "train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=8)\n"
+    file.write_text(CONFIG.replace('train_cfg = dict(max_epochs=2, val_interval=1)\n', loop))
+    with pytest.raises(SystemExit, match='by_iterations.py: counts iterations'):
+        tool('demo')(['--config', str(file), '--out', str(tmp_path / 'out')])
+    assert not (tmp_path / 'out').exists()
+
+
 def test_ap_by_class_of_known_detections(tmp_path):
     truths = [(1, 1, [10, 10, 40, 20]), (1, 2, [60, 10, 20, 30]), (2, 1, [5, 5, 30, 30])]
     annotations = [

@@ -73,6 +73,11 @@ def load_config(args):
             f'{args.config}: is not evaluated by a CocoMetric, of which the demo makes its table: '
             f'use tools/train.py {args.config}, then tools/analyze.py'
         )
+    if 'max_epochs' not in cfg.train_cfg:
+        sys.exit(
+            f'{args.config}: counts iterations, and the demo shows epochs: use tools/train.py '
+            f'{args.config}, then tools/analyze.py'
+        )
     # By the truths of the samples, which are written beside the detections.
     options = {key: value for key, value in found[0].items() if key != 'ann_file'}
     cfg.test_evaluator = dict(options, outfile_prefix=str(args.out / DETECTIONS))

@@ -25,7 +25,13 @@ from pathlib import Path
 import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mmdet_yolo2fl.inference import Writers, find_sources, frames, load_inferencer
+from mmdet_yolo2fl.inference import (
+    Writers,
+    find_sources,
+    frames,
+    load_inferencer,
+    reading_flag,
+)
 from mmdet_yolo2fl.inference.sources import number_of_frames
 
 
@@ -63,14 +69,14 @@ def check(args, parser):
         parser.error('--show shows what --no-draw leaves out')
 
 
-def batches(args, sources, problems):
+def batches(args, sources, flag, problems):
     """Lists of frames, of one source after the other; unreadable ones go to ``problems``."""
     batch = []
     for source in sources:
         # A camera's picture is wanted now, not when seven others have come.
         size = 1 if source.kind == 'camera' else args.batch_size
         try:
-            for frame in frames(source, args.every, args.max_frames):
+            for frame in frames(source, args.every, args.max_frames, flag):
                 batch.append(frame)
                 if len(batch) >= size:
                     yield batch
@@ -107,14 +113,14 @@ def refuse_unknown(args, sources, writers):
         raise ValueError('--annotations: two of the images have the same name')
 
 
-def run(args, inferencer, sources, writers):
+def run(args, inferencer, sources, flag, writers):
     """Predict everything; what could not be read, and whether it was broken off."""
     problems, boxes, done = [], 0, 0
     columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
     try:
         with Progress(*columns, TimeRemainingColumn()) as progress:
             task = progress.add_task('Predicting', total=expected_frames(args, sources))
-            for batch in batches(args, sources, problems):
+            for batch in batches(args, sources, flag, problems):
                 samples = inferencer(
                     [frame.image for frame in batch],
                     batch_size=len(batch),
@@ -166,7 +172,7 @@ def main(args=None):
         parser.error(str(error))
     try:
         try:
-            done, boxes, problems = run(args, inferencer, sources, writers)
+            done, boxes, problems = run(args, inferencer, sources, reading_flag(cfg), writers)
         finally:
             paths = writers.close()
     except (OSError, ValueError, cv2.error) as error:  # a full disk, no codec, no window

@@ -4,9 +4,10 @@ python tools/tune_focal.py configs/bccd/yolov2_narrow_fl.py --trials 20
 python tools/tune_focal.py CONFIG --trials 40 --epochs 20
 
 Every trial trains the config and is valued by the best validation of its run; one that falls
-behind the median of the others is stopped early. The first two trials are cross entropy (gamma 0)
-and the focal loss paper's choice (gamma 2, alpha 0.25). Start it again to go on where it stopped;
-start it several times with one --storage (sqlite or any database URL) to search with several
+behind the median of the others is stopped early. The first trials are the control (gamma 0; with
+an alpha of 0.5 it is cross entropy) and the focal loss paper's choice (gamma 2, alpha 0.25), both
+with the weight of the config, and then the config's own values. Start it again to go on where it
+stopped; start it several times with one --storage (sqlite or any database URL) to search with several
 processes or machines. It ends with the config lines of the best trial and plots.
 
 The validation set of the config decides: do not let it be the test set that you report.
@@ -88,16 +89,18 @@ def main(args=None):
         if args.epochs < 1 or 'max_epochs' not in cfg.train_cfg:
             parser.error('--epochs must be at least 1, and the config count epochs')
         cfg = with_epochs(cfg, args.epochs)
-    args.search = args.search or tuning.searched(cfg, loss_key, PARAMETERS)
+    takes = [name for name in PARAMETERS if name in space]
+    if set(args.search or ()) - set(takes):
+        parser.error(f'--search: a {loss_type} finds its own gamma; there are {", ".join(takes)}')
+    args.search = args.search or tuning.searched(cfg, loss_key, takes)
+    first = tuning.first_trials(tuning.loss_at(cfg, loss_key), args.search, space)
     check_data(cfg, parser, 'train', 'val')
     folder = Path(args.work_dir or f'work_dirs/tune_{Path(args.config).stem}').absolute()
     folder.mkdir(parents=True, exist_ok=True)
     storage = args.storage or f'sqlite:///{folder}/study.db'
     try:
         with FileLock(folder / 'study.lock'):
-            study = tuning.make_study(
-                folder.name, storage, args.search, args.startup, args.seed, space
-            )
+            study = tuning.make_study(folder.name, storage, first, args.startup, args.seed)
             tuning.remember(study, cfg, loss=loss_key, metric=args.metric)
     except Exception as error:  # of any database driver, too
         parser.error(f'--storage {storage}: {error}')

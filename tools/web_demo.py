@@ -24,7 +24,7 @@ except ImportError as error:
 import argparse
 import importlib.util
 
-from mmdet_yolo2fl.inference import load_inferencer
+from mmdet_yolo2fl.inference import load_inferencer, reading_flag
 
 
 def make_parser():
@@ -57,7 +57,7 @@ def main(args=None):
     cfg = read_config(args, parser)
     try:
         inferencer = load_inferencer(cfg, args.checkpoint, args.device)
-        page = make_page(inferencer, known_images(cfg, args.images))
+        page = make_page(inferencer, known_images(cfg, args.images), reading_flag(cfg))
         launch(page, args.host, args.port)
     except (OSError, ValueError) as error:
         parser.error(str(error))

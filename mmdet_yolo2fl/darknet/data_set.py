@@ -157,7 +157,8 @@ def coco_to_darknet(
             level=logging.WARNING,
         )
     names_path = out / 'obj.names'
-    if names_path.exists():
+    # Of an earlier call for this split alone they may be replaced.
+    if names_path.exists() and _splits_in(out) != [split]:
         former = read_text(names_path, 'file of names').splitlines()
         if former != names:
             raise ValueError(
@@ -192,7 +193,7 @@ def coco_to_darknet(
         for folder in (new_labels, new_images):
             shutil.rmtree(folder, ignore_errors=True)
     listed = ''.join(f'{path}\n' for path in paths)
-    there = [one for one in SPLITS if one == split or (out / f'{one}.txt').exists()]
+    there = sorted({split, *_splits_in(out)})
     options = ''.join(f'{one} = {(out / one).as_posix()}.txt\n' for one in there)
     write_all(
         {
@@ -205,6 +206,10 @@ def coco_to_darknet(
         }
     )
     return report
+
+
+def _splits_in(folder: Path) -> list[str]:
+    return [split for split in SPLITS if (folder / f'{split}.txt').exists()]
 
 
 def _foreign(

@@ -33,12 +33,32 @@ class _Inferencer(DetInferencer):
         check_state_fits(model, checkpoint['state_dict'], f'the checkpoint for {cfg.filename}')
 
 
+def _color_type(step: dict) -> str:
+    return step.get('color_type', 'color') if 'LoadImage' in str(step['type']) else ''
+
+
+def reading_flag(cfg: Config) -> str:
+    """The ``flag`` of ``mmcv.imread`` by which a config's test set reads its images.
+
+    Args:
+        cfg (Config): Of a detector, with its ``test_dataloader``.
+
+    Returns:
+        str: 'color_ignore_orientation' if its pipeline leaves EXIF's rotation alone, else 'color'.
+    """
+    steps = unwrapped(cfg.test_dataloader.dataset).get('pipeline') or []
+    # OpenCV's IMREAD_UNCHANGED does not turn images either.
+    as_stored = ('unchanged', 'color_ignore_orientation', 'grayscale_ignore_orientation')
+    turned = not any(_color_type(step) in as_stored for step in steps)
+    return 'color' if turned else 'color_ignore_orientation'
+
+
 def with_grey_arrays(pipeline: Sequence[dict]) -> list[dict]:
     """Where images are loaded in grey, frames and arrays, which are in colour, become so too."""
     steps = []
     for step in pipeline:
         steps.append(step)
-        if 'LoadImage' in str(step['type']) and step.get('color_type') == 'grayscale':
+        if _color_type(step).startswith('grayscale'):
             # By OpenCV's weights of blue, green and red; what is grey already passes.
             weights = (0.114, 0.587, 0.299)
             steps.append(dict(type='RandomGrayscale', prob=1.0, channel_weights=weights))

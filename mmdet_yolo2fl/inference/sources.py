@@ -122,19 +122,23 @@ def number_of_frames(source: Source) -> int | None:
     return count if count > 0 else None
 
 
-def frames(source: Source, step: int = 1, limit: int | None = None) -> Iterator[Frame]:
+def frames(
+    source: Source, step: int = 1, limit: int | None = None, flag: str = 'color'
+) -> Iterator[Frame]:
     """Every frame of a source; of an image, the one.
 
     Args:
         source (Source): Of :func:`find_sources`.
         step (int): Every so many frames of a video or camera. Defaults to 1.
         limit (int, optional): How many of them at most.
+        flag (str): Of ``mmcv.imread``, for an image; one that loads three channels. Defaults to
+            'color', which turns it as its EXIF note says.
 
     Raises:
         ValueError: If the file cannot be read, or there is no such camera.
     """
     if source.kind == 'image':
-        yield Frame(source, 0, _read(source.path))
+        yield Frame(source, 0, _read(source.path, flag))
         return
     is_camera = source.kind == 'camera'
     capture = cv2.VideoCapture(int(source.path) if is_camera else source.path)
@@ -155,10 +159,9 @@ def frames(source: Source, step: int = 1, limit: int | None = None) -> Iterator[
         capture.release()
 
 
-def _read(path: str) -> np.ndarray:
-    # As the data sets read them: EXIF's rotation applied, three channels.
+def _read(path: str, flag: str) -> np.ndarray:
     try:
-        image = mmcv.imread(path)
+        image = mmcv.imread(path, flag)
     except Exception as error:  # whatever the file holds, one sentence must say so
         raise ValueError(f'{path}: cannot be read ({type(error).__name__}: {error})') from error
     if image is None:

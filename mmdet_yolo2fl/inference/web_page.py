@@ -126,13 +126,16 @@ class Detector:
 
 
 def make_page(
-    inferencer: DetInferencer, known: dict[str, tuple[str, InstanceData]] | None = None
+    inferencer: DetInferencer,
+    known: dict[str, tuple[str, InstanceData]] | None = None,
+    flag: str = 'color',
 ) -> gr.Blocks:
     """The page, not yet served.
 
     Args:
         inferencer (DetInferencer): Of :func:`load_inferencer`.
         known (dict, optional): Of :func:`known_images`.
+        flag (str): Of ``mmcv.imread``, for these. Defaults to 'color'.
     """
     known = known or {}
     detector = Detector(inferencer)
@@ -148,7 +151,7 @@ def make_page(
         if name is None:
             return None, *nothing
         path, truth = known[name]
-        look = detector.look(mmcv.imread(path, channel_order='rgb'), truth)
+        look = detector.look(mmcv.imread(path, flag, channel_order='rgb'), truth)
         return look.image, look, *detector.show(look, threshold)
 
     def move(look, threshold):

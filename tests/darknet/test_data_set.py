@@ -445,3 +445,10 @@ def test_another_splits_classes(tmp_path):
     with pytest.raises(ValueError, match="another split has the classes \\['early', 'late'\\]"):
         coco_to_darknet(other, tmp_path / 'images', tmp_path / 'out', 'valid')
     assert not (tmp_path / 'out' / 'valid.txt').exists()
+    # No other split is there: the names are its own, and may be corrected.
+    coco_to_darknet(other, tmp_path / 'images', tmp_path / 'out')
+    assert (tmp_path / 'out' / 'obj.names').read_text().split() == ['early', 'other']
+    # Somebody else's are not.
+    (tmp_path / 'out' / 'train.txt').unlink()
+    with pytest.raises(ValueError, match="another split has the classes \\['early', 'other'\\]"):
+        coco_to_darknet(coco_file(tmp_path), tmp_path / 'images', tmp_path / 'out')

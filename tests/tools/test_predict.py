@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import inference_detector, init_detector
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -117,6 +118,23 @@ def test_can_be_evaluated(config, checkpoint, data_root, tmp_path, tool):
     assert not (out / 'drawn').exists()
 
 
+@pytest.mark.parametrize(
+    ('color_type', 'size'), [('color', (20, 40)), ('color_ignore_orientation', (40, 20))]
+)
+def test_photographs_lie_as_the_config_loads_them(
+    config, checkpoint, tmp_path, tool, color_type, size
+):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new('RGB', (40, 20), 'red').save(tmp_path / 'photo.jpg', exif=exif)
+    out = tmp_path / 'out'
+    command = [str(config), str(checkpoint), str(tmp_path / 'photo.jpg'), '--out', str(out)]
+    loads = f'test_dataloader.dataset.pipeline.0.color_type={color_type}'
+    tool('predict')([*command, '--cfg-options', loads])
+    (image,) = json.loads((out / 'predictions.json').read_text())['images']
+    assert (image['width'], image['height']) == size
+
+
 def test_videos_are_drawn_as_videos(config, checkpoint, tmp_path, tool):
     film, out = write_video(tmp_path / 'film.avi', 5, (90, 60)), tmp_path / 'out'
     command = [str(config), str(checkpoint), str(film), '--out', str(out), '--device', 'cpu']
@@ -152,7 +170,7 @@ def test_a_broken_file_is_counted_and_the_others_go_on(
 def test_broken_off_keeps_what_there_is(config, checkpoint, tmp_path, tool, monkeypatch, capsys):
     import mmdet_yolo2fl.inference.sources as sources
 
-    def camera(source, step=1, limit=None):
+    def camera(source, step=1, limit=None, flag='color'):
         for number in range(2):
             yield sources.Frame(source, number, np.zeros((60, 90, 3), np.uint8), 25.0)
         raise KeyboardInterrupt

@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 optuna = pytest.importorskip('optuna')
 
 from mmdet_yolo2fl import tuning  # noqa: E402
+from mmdet_yolo2fl.study import learning_curve  # noqa: E402
 from tests.processes import context, exit_codes, start  # noqa: E402
 
 from .conftest import load_tool  # noqa: E402
@@ -71,8 +72,12 @@ def test_search_and_go_on(config, tmp_path, tool, capsys):
     # the control and the paper's choice come first
     assert [trial.params['gamma'] for trial in study.trials[:2]] == [0.0, 2.0]
     assert [trial.params['alpha'] for trial in study.trials[:2]] == [0.5, 0.25]
-    # what a trial says is what its run was
+    # both with the weight of the config
+    assert [trial.params['loss_weight'] for trial in study.trials[:2]] == [4.0, 4.0]
+    # what a trial says is what its run was, and its log
     for trial in study.trials:
+        curve = learning_curve(out / f'trial_{trial.number:04d}')
+        assert [point['coco/bbox_mAP'] for point in curve] == [*trial.intermediate_values.values()]
         (used,) = (out / f'trial_{trial.number:04d}').glob('*.py')
         loss = Config.fromfile(used).model.bbox_head.loss_obj
         assert {key: loss[key] for key in trial.params} == trial.params
@@ -93,7 +98,7 @@ def test_search_and_go_on(config, tmp_path, tool, capsys):
 
 def test_does_not_go_on_with_something_else(config, tmp_path):
     def study():
-        return tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', ['gamma'], 2, 0)
+        return tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', [], 2, 0)
 
     cfg = Config.fromfile(config)
     tuning.remember(study(), cfg, loss='loss_obj', metric=None)
@@ -205,7 +210,8 @@ def test_every_choice_of_every_detector_builds(file, tmp_path):
     init_default_scope('mmdet')
     loss_key, loss_type = tuning.find_loss(cfg)
     space = tuning.space_of(loss_type)
-    study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', tuple(space), 2, 0, space)
+    first = tuning.first_trials(tuning.loss_at(cfg, loss_key), tuple(space), space)
+    study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', first, 2, 0)
     tried = []
     for _ in range(3):
         trial = study.ask()
@@ -226,14 +232,61 @@ def test_every_choice_of_every_detector_builds(file, tmp_path):
 
 
 def test_going_on_with_a_seed_tries_something_else(tmp_path):
-    drawn = []
+    drawn, first = [], [dict(gamma=0.0), dict(gamma=2.0)]
     for _ in range(2):
-        study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', ['gamma'], 9, 0)
+        study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', first, 9, 0)
         for _ in range(4):
             trial = study.ask()
             drawn.append(trial.suggest_float('gamma', **tuning.SPACE['gamma']))
             study.tell(trial, 0.1)
     assert drawn[:2] == [0.0, 2.0] and len(set(drawn)) == len(drawn) == 8
+
+
+def test_what_was_interrupted_is_tried_again(tmp_path):
+    first = [dict(gamma=0.0), dict(gamma=2.0)]
+    states = optuna.trial.TrialState
+
+    def study():
+        return tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', first, 9, 0)
+
+    opened = study()
+    opened.tell(opened.ask(), state=states.FAIL)
+    opened = study()
+    tried = [opened.ask().suggest_float('gamma', **tuning.SPACE['gamma']) for _ in range(2)]
+    assert sorted(tried) == [0.0, 2.0]
+    assert not study().get_trials(states=[states.WAITING])
+
+
+def test_first_trials():
+    loss = Config(dict(loss=dict(type='BalancedFocalLoss', gamma=1.5, alpha=0.4))).loss
+    everything = ['gamma', 'alpha', 'loss_weight']
+    assert tuning.first_trials(loss, everything) == [
+        dict(gamma=0.0, alpha=0.5, loss_weight=1.0),
+        dict(gamma=2.0, alpha=0.25, loss_weight=1.0),
+        dict(gamma=1.5, alpha=0.4, loss_weight=1.0),
+    ]
+    loss.alpha = [0.1, 0.3]
+    assert tuning.first_trials(loss, ['gamma']) == [
+        dict(gamma=0.0),
+        dict(gamma=2.0),
+        dict(gamma=1.5),
+    ]
+    assert len(tuning.first_trials(loss, everything)) == 2  # its own alpha is no number
+    assert tuning.first_trials(loss, ['loss_weight']) == [dict(loss_weight=1.0)]
+    adaptive = Config(dict(loss=dict(type='AutomatedFocalLoss'))).loss
+    assert tuning.first_trials(adaptive, ['alpha', 'loss_weight']) == [
+        dict(alpha=0.5, loss_weight=1.0),
+        dict(alpha=0.25, loss_weight=1.0),
+    ]
+    loss.loss_weight = 100.0
+    assert tuning.first_trials(loss, everything) == []
+
+
+def test_a_loss_that_finds_its_own_gamma(config, tmp_path, tool, refused):
+    options = ['--cfg-options', 'model.bbox_head.loss_obj.type=AutomatedFocalLoss']
+    out = ['--work-dir', str(tmp_path / 'out')]
+    message = refused(tool('tune_focal'), config, '--search', 'gamma', *out, *options)
+    assert 'AutomatedFocalLoss finds its own gamma; there are alpha, loss_weight' in message
 
 
 def test_lines_to_paste():
