@@ -1,6 +1,6 @@
 """Dimension clusters: anchors that fit the boxes of a data set (YOLO9000, section 2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ from mmdet.registry import DATASETS
 from rich.console import Console
 from rich.progress import track
 
-from .evaluators import type_name
+from .config_parts import leaf_datasets, type_name
+from .whole_files import write_png
 
 # yolov2-voc.cfg
 VOC_ANCHORS = (
@@ -176,18 +177,6 @@ def load_box_sizes(dataset: dict, input_size: tuple[int, int] | None = None) -> 
     return BoxSizes(sizes, scales, num_images, num_ignored, num_empty)
 
 
-def leaf_datasets(dataset: dict, pipeline: Sequence[dict] = ()) -> Iterator[tuple[dict, list]]:
-    """The data sets inside the wrappers, each with all the steps that its images go through."""
-    steps = [*dataset.get('pipeline', ()), *pipeline]
-    if 'datasets' in dataset:
-        for part in dataset['datasets']:
-            yield from leaf_datasets(part, steps)
-    elif 'dataset' in dataset:
-        yield from leaf_datasets(dataset['dataset'], steps)
-    else:
-        yield dataset, steps
-
-
 def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], bool]:
     """Width and height of the first step that scales the image, and whether it keeps the ratio.
 
@@ -269,4 +258,4 @@ def save_figure(path: Path, cells: np.ndarray, anchors: np.ndarray, curve: Seque
     line.set(title='Average IoU', xlabel='number of anchors', ylim=(None, 1))
     line.grid(alpha=0.3)
     line.legend()
-    figure.savefig(path, dpi=120, format='png')
+    write_png(path, figure, dpi=120)

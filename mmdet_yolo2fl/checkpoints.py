@@ -6,7 +6,7 @@ import math
 import os
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -28,21 +28,25 @@ def _history_buffer_method(owner: type, name: str):
     return getattr(owner, name)
 
 
-def _safe_globals() -> list[tuple]:
-    """What MMEngine's own checkpoints contain besides tensors, with the names they go by."""
-    # NumPy 2 has renamed its core; a checkpoint may come from either.
-    multiarray = getattr(np, '_core', None) or np.core
-    functions = [
-        (getattr(multiarray.multiarray, name), f'numpy.{core}.multiarray.{name}')
+def numpy_builders() -> dict[str, Callable]:
+    """What builds NumPy's arrays and scalars, by the names that pickles use."""
+    multiarray = (getattr(np, '_core', None) or np.core).multiarray
+    # NumPy 2 has renamed its core; a file may come from either.
+    return {
+        f'numpy.{core}.multiarray.{name}': getattr(multiarray, name)
         for core in ('core', '_core')
         for name in ('_reconstruct', 'scalar')
-    ]
+    }
+
+
+def _safe_globals() -> list[tuple]:
+    """What MMEngine's own checkpoints contain besides tensors, with the names they go by."""
     classes = [HistoryBuffer, np.ndarray, np.dtype, slice]
     classes += [type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64')]
     return [
         (_history_buffer_method, '__builtin__.getattr'),
         (_history_buffer_method, 'builtins.getattr'),
-        *functions,
+        *((function, name) for name, function in numpy_builders().items()),
         *((cls, f'{cls.__module__}.{cls.__qualname__}') for cls in classes),
     ]
 

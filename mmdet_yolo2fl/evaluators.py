@@ -1,21 +1,13 @@
-"""The metrics that a config names, and how it names things."""
+"""The metrics that a config names."""
 
 from collections.abc import Mapping
+
+from .config_parts import as_list, type_name
 
 
 def evaluators(config: Mapping, *splits: str) -> list[dict]:
     """Configs of the metrics of one or several of 'val' and 'test', one, many or none written."""
-    found = []
-    for split in splits:
-        value = config.get(f'{split}_evaluator') or []
-        found += value if isinstance(value, (list, tuple)) else [value]
-    return found
-
-
-def type_name(part: Mapping) -> str:
-    """The type of a part without its scope; in configs of pure Python types are classes."""
-    kind = part.get('type')
-    return getattr(kind, '__name__', str(kind)).split('.')[-1]
+    return [one for split in splits for one in as_list(config.get(f'{split}_evaluator'))]
 
 
 def is_coco(evaluator: Mapping) -> bool:

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmdet.models.losses import CrossEntropyLoss, FocalLoss, MSELoss, QualityFoc
 from torch import Tensor, nn
 
 from .models.losses.balanced_focal_loss import BalancedFocalLoss, dense_target, fit_weight
+from .whole_files import write_text
 
 # Losses of which every element stands for itself, so that they can be looked at in blocks.
 SUPPORTED = (BalancedFocalLoss, FocalLoss, CrossEntropyLoss, QualityFocalLoss, MSELoss)
@@ -25,7 +27,7 @@ LISTS = ('iters', 'tables', 'by_class', 'gamma', 'weight')
 def bin_edges(easy_pt: float) -> np.ndarray:
     """Borders of the bins by ``logit(pt)``; one lies at that of ``easy_pt``."""
     grid = np.arange(-LIMIT, LIMIT + STEP / 2, STEP)
-    border = math.log(easy_pt / (1 - easy_pt))
+    border = _logit(easy_pt)
     return np.unique(np.append(grid[np.abs(grid - border) > STEP / 4], border))
 
 
@@ -270,9 +272,7 @@ def _rounded(values: np.ndarray) -> list:
 def save_histories(path: Path, histories: dict[str, History]) -> None:
     """Write them as JSON, whole or not at all."""
     content = {name: history.to_json() for name, history in histories.items()}
-    unfinished = path.with_name(path.name + '.tmp')
-    unfinished.write_text(json.dumps(content), encoding='utf-8')
-    unfinished.replace(path)
+    write_text(path, json.dumps(content))
 
 
 def load_histories(path: Path) -> dict[str, History]:
@@ -313,7 +313,12 @@ def draw(histories: dict[str, History]):
     """
     from matplotlib.figure import Figure
 
-    panels = [_draw_pt, _draw_cumulative, _draw_loss_shares, _draw_gradient_shares]
+    panels = [
+        _draw_pt,
+        _draw_cumulative,
+        partial(_draw_shares, kind='loss'),
+        partial(_draw_shares, kind='gradient'),
+    ]
     if any(history.by_class for history in histories.values()):
         panels.append(_draw_classes)
     if any(len({tuple(gamma) for gamma in history.gamma}) > 1 for history in histories.values()):
@@ -379,14 +384,6 @@ def _draw_shares(axis, history, kind) -> None:
     if len(history.iters) > 1:
         axis.set_xlim(history.iters[0], history.iters[-1])
     axis.legend(fontsize=7, loc='lower left', ncols=2)
-
-
-def _draw_loss_shares(axis, history) -> None:
-    _draw_shares(axis, history, 'loss')
-
-
-def _draw_gradient_shares(axis, history) -> None:
-    _draw_shares(axis, history, 'gradient')
 
 
 def _draw_classes(axis, history) -> None:

@@ -2,9 +2,8 @@
 
 from mmengine.config import Config
 
+from .config_parts import type_name, unwrapped
 from .datasets.transforms.darknet_resize import GREY
-from .evaluators import type_name
-from .test_time_augmentation import unwrapped
 
 
 def how_resized(cfg: Config) -> dict[str, str]:

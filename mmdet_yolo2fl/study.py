@@ -51,14 +51,16 @@ from .checkpoints import (
     verify_checkpoint,
     verify_initial_checkpoints,
 )
+from .config_parts import as_list
 from .datasets.annotation_check import check_annotations
 from .detector import check_fit
 from .engine import work_dir_lock
 from .evaluators import coco_files, evaluators, is_coco
 from .measure import machine
 from .scalars import is_metric, logged_scalars
-from .study_tables import HEADLINES, averages, write_text
+from .study_tables import HEADLINES, averages
 from .test_time_augmentation import use_tta
+from .whole_files import write_text
 
 DETECTIONS = 'detections'
 # What a run leaves in its folder, beside the text of its logs.
@@ -248,12 +250,6 @@ def _run_config(config, overrides, options, seed, folder) -> Config:
         if is_coco(evaluator):
             evaluator['outfile_prefix'] = str(folder / DETECTIONS)
     return config
-
-
-def _as_list(value) -> list:
-    if not value:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def digest(file: Path) -> str:
@@ -458,7 +454,7 @@ def with_epochs(config: Config, epochs: int) -> Config:
             for begin, every in config.train_cfg.dynamic_intervals
         ]
     schedulers = []
-    for scheduler in _as_list(config.get('param_scheduler')):
+    for scheduler in as_list(config.get('param_scheduler')):
         if scheduler.get('by_epoch', True):
             _scale(scheduler, ('begin', 'end', 'T_max', 'step_size'), factor)
             if scheduler.get('milestones'):

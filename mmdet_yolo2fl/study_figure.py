@@ -12,8 +12,8 @@ from .study_tables import (
     read_csv,
     read_curves,
     summarize,
-    write_text,
 )
+from .whole_files import write_png, write_text
 
 
 def draw(
@@ -26,7 +26,7 @@ def draw(
     """Means with their standard deviation and the single seeds; and the learning curves.
 
     Args:
-        results (list[dict]): Of ``study.carry_out`` or ``study.read_csv``.
+        results (list[dict]): Of ``study.carry_out`` or ``study_tables.read_csv``.
         curves (dict): Of :func:`read_curves`.
         baseline (str | None): A row, drawn as a line.
         metrics (list[str]): Up to three to show side by side.
@@ -92,7 +92,7 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
     """Write ``<name>.md`` and ``<name>.png`` beside ``<name>.csv``, from it and its curves.
 
     Args:
-        table (Path): Of ``study.write_csv``; ``<name>_curves.csv`` may lie beside it.
+        table (Path): Of ``study_tables.write_csv``; ``<name>_curves.csv`` may lie beside it.
         baseline (str | None): A row; one that is not in the table is not compared with.
         metrics (list[str], optional): Columns; the first two are drawn. Defaults to AP50, AP,
             and AP50 of every class if they are few; of another metric to its first two.
@@ -123,8 +123,6 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
     )
     text = markdown(summarize(results, baseline, metrics), baseline, metrics)
     write_text(table.with_suffix('.md'), text + '\n')
-    picture = table.with_suffix('.png')
-    unfinished = picture.with_name(picture.name + '.tmp')
-    draw(results, curves, baseline, metrics[:2], curve).savefig(unfinished, dpi=80, format='png')
-    unfinished.replace(picture)
+    figure = draw(results, curves, baseline, metrics[:2], curve)
+    write_png(table.with_suffix('.png'), figure, dpi=80)
     return text

@@ -9,16 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-
-def write_text(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + '.tmp')
-    try:
-        unfinished.write_text(text, encoding='utf-8')
-    except OSError as error:  # of a full disk, without the name of the file
-        unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    unfinished.replace(path)
-
+from .whole_files import write_text
 
 # AP50 and AP: of a study's own evaluation by class, of CocoMetric, of VOCMetric.
 HEADLINES = (

@@ -5,34 +5,13 @@ from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
 
-from .evaluators import type_name
+from .config_parts import leaves, type_name, unwrapped
 
 MODEL = dict(
     type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
 )
 META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 META_KEYS += ('flip', 'flip_direction')
-
-
-def leaves(dataset: ConfigDict) -> list[ConfigDict]:
-    """The configs of the data sets inside those that are wrapped around them."""
-    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
-    return [leaf for part in inner for leaf in leaves(part)] or [dataset]
-
-
-def unwrapped(dataset: ConfigDict) -> ConfigDict:
-    """The first of them, by whose pipeline a detector predicts.
-
-    Raises:
-        ValueError: If they have several pipelines.
-    """
-    first, *others = leaves(dataset)
-    if any(other.get('pipeline') != first.get('pipeline') for other in others):
-        raise ValueError(
-            'the parts of the test set have several pipelines, of which none is that of the '
-            'detector: give them one'
-        )
-    return first
 
 
 def use_tta(cfg: Config) -> None:

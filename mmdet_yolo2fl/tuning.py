@@ -23,7 +23,6 @@ from mmengine.visualization import Visualizer
 
 from .models.losses import AutomatedFocalLoss, EqualizedFocalLoss
 
-SLOTS = ('loss_obj', 'loss_cls')
 # What may be searched. Gamma 5 is the largest of the focal loss paper (table 1b).
 SPACE = dict(
     gamma=dict(low=0.0, high=5.0),

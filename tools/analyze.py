@@ -15,6 +15,7 @@ import sys
 
 try:
     from mmdet_yolo2fl.command_line import add_config_options, read_config
+    from mmdet_yolo2fl.config_parts import type_name
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
@@ -47,7 +48,7 @@ from mmdet_yolo2fl.analysis.truths import load_truths
 from mmdet_yolo2fl.analysis.worst_images import image_table, worst_images
 from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
 from mmdet_yolo2fl.detector import load_detector
-from mmdet_yolo2fl.evaluators import evaluators, type_name
+from mmdet_yolo2fl.evaluators import evaluators
 
 
 def make_parser():

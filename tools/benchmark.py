@@ -49,12 +49,11 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.checkpoints import verify_checkpoint
+from mmdet_yolo2fl.config_parts import leaves, type_name, unwrapped
 from mmdet_yolo2fl.detector import load_detector
-from mmdet_yolo2fl.evaluators import type_name
 from mmdet_yolo2fl.inference.inferencer import with_grey_arrays
 from mmdet_yolo2fl.measure import alternate, machine, names_of, peak_memory, synchronize, use
 from mmdet_yolo2fl.study_tables import averages, read_csv
-from mmdet_yolo2fl.test_time_augmentation import leaves, unwrapped
 
 MODES = {
     'float32': (False, False),

@@ -31,6 +31,7 @@ from torch import nn
 from mmdet_yolo2fl import export
 from mmdet_yolo2fl.darknet import mmdet_to_darknet
 from mmdet_yolo2fl.darknet.opencv import OpenCVNetwork
+from mmdet_yolo2fl.engine.optimizers.amp_optim_wrapper import has_fast_bfloat16
 from mmdet_yolo2fl.measure import alternate, machine, names_of
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -119,7 +120,7 @@ class Contestants:
         self.size = size or test_size(self.cfg)
         detector = export.load_yolov2(self.cfg, self.checkpoint)
         self.network = export.RawNetwork(detector).eval()
-        channels = export.formats._channels(self.network)
+        channels = export.input_channels(self.network)
         generator = torch.Generator().manual_seed(0)
         self.image = torch.rand(1, channels, *self.size[::-1], generator=generator)
         self.onnx = folder / 'network.onnx'
@@ -166,9 +167,7 @@ class Contestants:
         return partial(self.run_torch, network, image)
 
     def make_bfloat16(self, threads):
-        if not {'avx512_bf16', 'amx_bf16'} & {
-            name for name, value in torch.cpu.get_capabilities().items() if value is True
-        }:
+        if not has_fast_bfloat16():
             raise ValueError('this processor has no instructions for it')
         return self.make_channels_last(threads, torch.bfloat16)
 

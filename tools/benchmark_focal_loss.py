@@ -11,14 +11,14 @@ autograd in float64.
 
 import argparse
 import statistics
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.losses import FocalLoss
 from mmdet.models.losses.focal_loss import py_sigmoid_focal_loss
-from mmengine.utils import track_iter_progress
 
-from mmdet_yolo2fl.measure import clock, machine, peak_memory
+from mmdet_yolo2fl.measure import alternate, clock, machine, peak_memory
 from mmdet_yolo2fl.models.losses import BalancedFocalLoss, balanced_focal_loss
 
 GAMMA, ALPHA = 2.0, 0.25
@@ -135,12 +135,8 @@ def measure(args, name):
     """Rows of the table of one number type."""
     logits, labels = make_batch(args, DTYPES[name])
     functions = runnable(contestants(args.device), logits, labels)
-    times = {key: [] for key in functions}
-    for number in track_iter_progress(range(args.repeat + 2)):
-        for key, function in functions.items():
-            milliseconds = clock(args.device, step, function, logits, labels)
-            if number >= 2:
-                times[key].append(milliseconds)
+    steps = {key: partial(step, one, logits, labels) for key, one in functions.items()}
+    times = alternate(steps, args.device, args.repeat)
     floor = 3 * logits.numel() * logits.element_size() / copy_bandwidth(args.device, args.repeat)
     size = logits.numel() * logits.element_size()
     baseline = statistics.median(next(iter(times.values())))  # the first that runs

@@ -19,12 +19,11 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from mmdet_yolo2fl.anchor_clusters import VOC_ANCHORS
 from mmdet_yolo2fl.datasets import FastMinIoURandomCrop
 from mmdet_yolo2fl.measure import alternate, machine
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-ANCHORS = [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053)]
-ANCHORS += [(11.2364, 10.0071)]
 
 
 def parse_args(args=None):
@@ -68,7 +67,7 @@ def random_truths(count, boxes, size, classes, device):
 
 def heads(args):
     """The two ways of YOLOV2Head and YOLOV3Head, each on one map with the same five anchors."""
-    pixels = [tuple(32 * side for side in anchor) for anchor in ANCHORS]
+    pixels = [tuple(32 * side for side in anchor) for anchor in VOC_ANCHORS]
     yolov3 = MODELS.build(
         dict(
             type='YOLOV3Head',
@@ -114,7 +113,7 @@ def benchmark_heads(args):
     truths = random_truths(args.images, args.boxes, size, args.classes, args.device)
     meta = dict(img_shape=(size, size), batch_input_shape=(size, size), scale_factor=(1.0, 1.0))
     metas = [dict(meta) for _ in range(args.images)]
-    channels = len(ANCHORS) * (5 + args.classes)
+    channels = len(VOC_ANCHORS) * (5 + args.classes)
     pred = torch.randn(args.images, channels, args.grid, args.grid, device=args.device)
     pred.requires_grad_()
 
@@ -126,7 +125,7 @@ def benchmark_heads(args):
     times = alternate(functions, args.device, args.repeat, warm_up=3)
     title = (
         f'Targets and losses, forward and backward: {args.images} images, {args.boxes} boxes '
-        f'each, one {args.grid}x{args.grid} map, {len(ANCHORS)} anchors, {args.classes} classes'
+        f'each, one {args.grid}x{args.grid} map, {len(VOC_ANCHORS)} anchors, {args.classes} classes'
     )
     print_table(title, times, 'YOLOV3Head')
 
@@ -172,12 +171,12 @@ def training_step(cfg, args, wrapper, channels_last):
 
 def benchmark_steps(args):
     cfg = Config.fromfile(args.config)
-    bfloat16 = 'YOLOV2AmpOptimWrapper'
+    amp = 'YOLOV2AmpOptimWrapper'
     functions = {
         'plain': training_step(cfg, args, 'OptimWrapper', False),
         'channels_last': training_step(cfg, args, 'OptimWrapper', True),
-        'AMP': training_step(cfg, args, bfloat16, False),
-        'AMP, channels_last': training_step(cfg, args, bfloat16, True),
+        'AMP': training_step(cfg, args, amp, False),
+        'AMP, channels_last': training_step(cfg, args, amp, True),
     }
     times = alternate(functions, args.device, args.step_repeat, warm_up=2)
     title = (

@@ -14,6 +14,7 @@ try:
         save_figure,
     )
     from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
+    from mmdet_yolo2fl.whole_files import write_text
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
@@ -21,7 +22,6 @@ except ImportError as error:
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +51,7 @@ def iou_curve(cells, seed):
     ]
 
 
-def write_whole(path, write):
-    """Write under another name, then rename: the file is never there by half."""
-    unfinished = path.with_name(path.name + '.tmp')
-    write(unfinished)
-    os.replace(unfinished, path)
-
-
-def main(argv=None):
+def make_parser():
     parser = argparse.ArgumentParser(
         description='Find anchors that fit the boxes of a training set, by k-means with 1 - IoU '
         'as distance, and compare them with the present ones.'
@@ -84,18 +77,21 @@ def main(argv=None):
         type=Path,
         help='folder for anchors.png and anchors.json (default: work_dirs/<config>/anchors)',
     )
+    return parser
+
+
+def main(argv=None):
+    parser = make_parser()
     args = parser.parse_args(argv)
     size = args.input_size and tuple(args.input_size * 2)[:2]
     if args.input_size and (len(args.input_size) > 2 or min(size) < 1):
         parser.error('--input-size takes one or two positive numbers')
-    if not Path(args.config).is_file():
-        parser.error(f'{args.config}: there is no such config file')
     cfg = read_config(args, parser, 'train_dataloader')
     present, stride = present_anchors(cfg)
     num_anchors = len(present or VOC_ANCHORS) if args.num_anchors is None else args.num_anchors
 
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    if 'dataset' not in cfg.get('train_dataloader', {}):
+    if 'dataset' not in cfg.train_dataloader:
         parser.error(f'config {args.config} has no train_dataloader.dataset')
     check_data(cfg, parser, 'train', images=False)
     try:
@@ -124,10 +120,8 @@ def main(argv=None):
     )
     out = args.out or Path('work_dirs', Path(args.config).stem, 'anchors')
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(figures, indent=2)
-    write_whole(out / 'anchors.json', lambda path: path.write_text(text, encoding='utf-8'))
-    curve = figures['average_iou_by_number']
-    write_whole(out / 'anchors.png', lambda path: save_figure(path, cells, anchors, curve))
+    write_text(out / 'anchors.json', json.dumps(figures, indent=2))
+    save_figure(out / 'anchors.png', cells, anchors, figures['average_iou_by_number'])
     report(figures, out)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdet_yolo2fl.focal_analysis import draw, load_histories
+from mmdet_yolo2fl.whole_files import write_png
 
 SHOWN = (
     'easy_negative_count',
@@ -67,10 +68,7 @@ def parse_args(args=None):
 
 def main(args=None):
     args = parse_args(args)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = args.out.with_name(args.out.name + '.tmp')
-    draw(args.histories).savefig(unfinished, dpi=80, format='png')
-    unfinished.replace(args.out)
+    write_png(args.out, draw(args.histories), dpi=80)
     table = {}
     for name, history in args.histories.items():
         last = len(history.iters) - max(1, len(history.iters) // 4)

@@ -31,7 +31,7 @@ from mmengine.structures import InstanceData
 from mmdet_yolo2fl.checkpoints import load_only_weights
 from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
 from mmdet_yolo2fl.darknet import mmdet_to_darknet
-from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
+from mmdet_yolo2fl.whole_files import write_bytes, write_text
 
 
 def make_parser():
@@ -126,8 +126,8 @@ def write_results(differences, rows, metrics, out):
     width = max(row.shape[1] for row in rows)
     rows = [cv2.copyMakeBorder(r, 0, 0, 0, width - r.shape[1], cv2.BORDER_CONSTANT) for r in rows]
     _, picture = cv2.imencode('.jpg', np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 88])
-    AtomicLocalBackend().put(picture.tobytes(), Path(out, 'boxes.jpg'))
-    AtomicLocalBackend().put_text(text, Path(out, 'parity.md'))
+    write_bytes(Path(out, 'boxes.jpg'), picture.tobytes())
+    write_text(Path(out, 'parity.md'), text)
     return text
 
 

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 import cv2
-import matplotlib
 import mmcv
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from mmdet.apis import inference_detector
 from mmdet.registry import VISUALIZERS
 from mmdet.structures.bbox import get_box_tensor
@@ -31,9 +31,7 @@ from mmdet_yolo2fl.checkpoints import latest_whole_checkpoint, load_only_weights
 from mmdet_yolo2fl.engine import work_dir_lock
 from mmdet_yolo2fl.evaluators import evaluators
 from mmdet_yolo2fl.scalars import logged_scalars
-
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # noqa: E402
+from mmdet_yolo2fl.whole_files import write_png, write_text
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'yolov2_fl.py'
 NUM_PICTURES = 12
@@ -53,13 +51,6 @@ def parse_args(args=None):
     if args.seed < 0:
         parser.error(f'--seed must be at least 0, got {args.seed}')
     return args
-
-
-def write(path, text):
-    """Write a file under a temporary name, then rename it."""
-    temporary = path.with_name(f'{path.name}.tmp')
-    temporary.write_text(text, encoding='utf-8')
-    temporary.replace(path)
 
 
 def load_config(args):
@@ -145,7 +136,8 @@ def draw_curves(out):
             # Not the shares of the losses, such as focal/bbox_head.loss_obj/easy_negative_loss.
             if key.startswith('loss') or key == 'coco/bbox_mAP_50':
                 steps.setdefault(key, {})[row['step']] = value
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout='constrained')
+    figure = Figure(figsize=(11, 4), layout='constrained')
+    left, right = figure.subplots(1, 2)
     for key in sorted(key for key in steps if key.startswith('loss')):
         points = sorted(steps[key].items())
         left.plot(*zip(*points), label=key, linewidth=2 if key == 'loss' else 1)
@@ -157,7 +149,7 @@ def draw_curves(out):
     right.xaxis.get_major_locator().set_params(integer=True)
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.savefig(out / 'loss_curve.png', dpi=120)
+    write_png(out / 'loss_curve.png', figure, dpi=120)
     return figure
 
 
@@ -173,7 +165,7 @@ def main(args=None):
         print(f'Done before; delete {args.out} to do it again.')
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    write(recipe_file, recipe)
+    write_text(recipe_file, recipe)
     begun_before = (args.out / 'last_checkpoint').exists()
     epochs = cfg.train_cfg.max_epochs
     print(
@@ -199,10 +191,10 @@ def main(args=None):
     summary = f'{args.config.name}, seed {args.seed}: {minutes:.1f} minutes of training'
     summary += ' since it was resumed\n\n' if begun_before else '\n\n'
     summary += f'{markdown(table)}\n'
-    write(args.out / 'results.md', summary)
+    write_text(args.out / 'results.md', summary)
     content = dict(minutes=minutes, ap50_and_ap=table, metrics=metrics)
     content['machine'] = machine
-    write(results, json.dumps(content, indent=2))
+    write_text(results, json.dumps(content, indent=2))
     print(f'\n{summary}\nIn {args.out}: predictions.jpg, predictions/, loss_curve.png, results.md')
 
 

@@ -22,6 +22,7 @@ import sys
 
 try:
     from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
+    from mmdet_yolo2fl.config_parts import type_name, unwrapped
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
         sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
@@ -35,20 +36,16 @@ from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
-import torch
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
-from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
 from mmdet_yolo2fl import export
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet, resize_note
-from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
-from mmdet_yolo2fl.evaluators import type_name
 from mmdet_yolo2fl.export.check import onnx_runner, predict_by_pytorch, torch_runner
 from mmdet_yolo2fl.inference import find_sources
-from mmdet_yolo2fl.test_time_augmentation import unwrapped
+from mmdet_yolo2fl.whole_files import write_text
 
 FORMATS = ('onnx', 'onnx-dynamic', 'onnx-nms', 'torch', 'darknet')
 
@@ -144,12 +141,7 @@ def load_images(args, cfg, detector):
         samples = [dataset[index] for index in range(min(args.num_images, len(dataset)))]
     if not samples:
         raise ValueError('there is no image to check with: give some by --images')
-    with torch.no_grad():
-        batches = [
-            detector.data_preprocessor(pseudo_collate([sample]), False)['inputs']
-            for sample in samples
-        ]
-    return batches, classes
+    return export.as_inputs(detector, samples), classes
 
 
 def suppress_plainly(test_cfg):
@@ -247,7 +239,7 @@ def main(args=None):
         fixed_size_only(args, size)
         suppression_within_classes(args, detector.bbox_head.test_cfg)
         description = export.describe(cfg, detector, classes, size)
-        AtomicLocalBackend().put_text(json.dumps(description, indent=1), args.out / f'{name}.json')
+        write_text(args.out / f'{name}.json', json.dumps(description, indent=1))
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f'{args.out / name}.json')

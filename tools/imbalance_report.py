@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 from mmdet.registry import DATASETS, MODELS
 from mmengine.registry import init_default_scope
 
-from mmdet_yolo2fl.anchor_clusters import leaf_datasets, resize_step
+from mmdet_yolo2fl.analysis.evaluation import COCO_SIZES
+from mmdet_yolo2fl.anchor_clusters import resize_step
 from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
+from mmdet_yolo2fl.config_parts import leaf_datasets
 from mmdet_yolo2fl.imbalance import (
     class_weights,
     count_priors,
@@ -27,9 +29,8 @@ from mmdet_yolo2fl.imbalance import (
     suggested_alpha,
 )
 from mmdet_yolo2fl.models import YOLOV2Head
+from mmdet_yolo2fl.whole_files import write_png, write_text
 
-# COCO's borders, by area in pixels.
-SIZES = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, np.inf)}
 MAX_IMAGES = 200
 
 
@@ -98,7 +99,7 @@ def collect(args):
             images=len(np.unique(objects.images[mine])),
             **{
                 size: int((mine & (areas >= low) & (areas < high)).sum())
-                for size, (low, high) in SIZES.items()
+                for size, (low, high) in COCO_SIZES.items()
             },
             effective_number_weight=float(weights[index]),
             inverse_frequency_weight=float(inverse[index]),
@@ -190,7 +191,7 @@ def draw(figures):
     figure = Figure(figsize=(14, max(4, 0.26 * len(shown) + 1)), layout='constrained')
     bars, images, balance = figure.subplots(1, 3)
     left = np.zeros(len(shown))
-    for size, color in zip(SIZES, ('tab:red', 'tab:orange', 'tab:blue')):
+    for size, color in zip(COCO_SIZES, ('tab:red', 'tab:orange', 'tab:blue')):
         values = np.array([classes[name][size] for name in shown])
         bars.barh(shown, values, left=left, color=color, label=size)
         left += values
@@ -218,13 +219,6 @@ def draw(figures):
     return figure
 
 
-def write_whole(path, write):
-    """Write under another name, then rename: the file is never there by half."""
-    unfinished = path.with_name(path.name + '.tmp')
-    write(unfinished)
-    unfinished.replace(path)
-
-
 def main(args=None):
     args, parser = parse_args(args)
     try:
@@ -233,11 +227,9 @@ def main(args=None):
         parser.error(str(error))
     text = report(figures)
     args.out.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(figures, indent=2)
-    write_whole(args.out / 'imbalance.json', lambda path: path.write_text(content, 'utf-8'))
-    write_whole(args.out / 'report.md', lambda path: path.write_text(text + '\n', 'utf-8'))
-    figure = draw(figures)
-    write_whole(args.out / 'imbalance.png', lambda path: figure.savefig(path, dpi=90, format='png'))
+    write_text(args.out / 'imbalance.json', json.dumps(figures, indent=2))
+    write_text(args.out / 'report.md', text + '\n')
+    write_png(args.out / 'imbalance.png', draw(figures), dpi=90)
     print(f'\n{text}\n\nSaved in {args.out}: report.md, imbalance.json, imbalance.png')
 
 

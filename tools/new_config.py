@@ -37,7 +37,7 @@ from pathlib import Path
 from mmengine.registry import init_default_scope
 
 from mmdet_yolo2fl.datasets.annotation_check import NO_OBJECTS
-from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
+from mmdet_yolo2fl.whole_files import write_text
 
 BASES = Path(__file__).resolve().parents[1] / 'configs/_base_'
 
@@ -121,7 +121,7 @@ def main(args=None):
             args.preset,
             args.keep_empty,
         )
-        AtomicLocalBackend().put_text(text, args.out)
+        write_text(args.out, text)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     counts = +found[-1]

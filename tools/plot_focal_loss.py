@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from mmdet_yolo2fl.models.losses import balanced_focal_loss
+from mmdet_yolo2fl.whole_files import write_png
 
 
 def parse_args(args=None):
@@ -86,13 +87,10 @@ def draw_family(alpha):
 
 def main(args=None):
     args = parse_args(args)
-    args.out.mkdir(parents=True, exist_ok=True)
     figures = dict(gamma=draw_gammas(args.gammas), family=draw_family(args.alpha))
     for name, figure in figures.items():
         path = args.out / f'focal_loss_{name}.png'
-        unfinished = path.with_name(path.name + '.tmp')
-        figure.savefig(unfinished, dpi=80, format='png')
-        unfinished.replace(path)
+        write_png(path, figure, dpi=80)
         print(f'Saved {path}')
 
 

@@ -7,8 +7,8 @@ Every trial trains the config and is valued by the best validation of its run; o
 behind the median of the others is stopped early. The first trials are the control (gamma 0; with
 an alpha of 0.5 it is cross entropy) and the focal loss paper's choice (gamma 2, alpha 0.25), both
 with the weight of the config, and then the config's own values. Start it again to go on where it
-stopped; start it several times with one --storage (sqlite or any database URL) to search with several
-processes or machines. It ends with the config lines of the best trial and plots.
+stopped; start it several times with one --storage (sqlite or any database URL) to search with
+several processes or machines. It ends with the config lines of the best trial and plots.
 
 The validation set of the config decides: do not let it be the test set that you report.
 """
@@ -28,8 +28,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from mmdet_yolo2fl.checkpoints import load_only_weights
-from mmdet_yolo2fl.engine.atomic_backend import AtomicLocalBackend
 from mmdet_yolo2fl.study import with_epochs
+from mmdet_yolo2fl.whole_files import write_text
 
 PARAMETERS = ('gamma', 'alpha', 'loss_weight')
 
@@ -125,7 +125,7 @@ def main(args=None):
         'One seed each: differences of a point may be chance. Train the best and the control '
         '(gamma=0) with several seeds before you believe them.\n'
     )
-    AtomicLocalBackend().put_text(result, folder / 'results.md')
+    write_text(folder / 'results.md', result)
     paths = tuning.draw(study, folder)
     print(f'\n{result}\nIn {folder}: results.md, {", ".join(path.name for path in paths)}')
 

@@ -16,7 +16,8 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..engine.atomic_backend import AtomicLocalBackend
+from ..checkpoints import numpy_builders
+from ..whole_files import write_bytes
 
 
 class Predictions(NamedTuple):
@@ -83,7 +84,7 @@ def fingerprint(config: Config, checkpoint: Path, split: str, images: Sequence =
 
 def save_predictions(predictions: Sequence[dict], path: Path) -> None:
     """Write a pickle such as ``tools/test.py --out`` does, whole or not at all."""
-    AtomicLocalBackend().put(pickle.dumps(list(predictions)), path)
+    write_bytes(path, pickle.dumps(list(predictions)))
 
 
 def read_predictions(path: Path) -> list[dict]:
@@ -125,16 +126,10 @@ def _load_storage(data: bytes) -> torch.UntypedStorage:
 
 def _allowed() -> dict:
     """What tensors, arrays and bytes are built of, by the names that pickles use."""
-    # NumPy 2 has renamed its core; a file may come from either.
-    multiarray = (getattr(np, '_core', None) or np.core).multiarray
     return {
         'numpy.ndarray': np.ndarray,
         'numpy.dtype': np.dtype,
-        **{
-            f'numpy.{core}.multiarray.{name}': getattr(multiarray, name)
-            for core in ('core', '_core')
-            for name in ('_reconstruct', 'scalar')
-        },
+        **numpy_builders(),
         'collections.OrderedDict': OrderedDict,
         '_codecs.encode': codecs.encode,
         'torch._utils._rebuild_tensor_v2': torch._utils._rebuild_tensor_v2,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jinja2
 
-from ..engine.atomic_backend import AtomicLocalBackend
+from ..whole_files import write_text
 from .curves import Curve
 from .errors import KINDS
 from .figures import curve_figures, training_figures
@@ -53,8 +53,7 @@ def write_report(
         training=_images(training_figures(*training)),
         curves=_images(curve_figures(curves, classes, summary['iou_thr'])),
     )
-    # The names of files need not be text.
-    AtomicLocalBackend().put(text.encode('utf-8', 'backslashreplace'), path)
+    write_text(path, text)
 
 
 def _images(figures: list[tuple[str, str]]) -> list[dict]:

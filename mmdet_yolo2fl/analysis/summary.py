@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.atomic_backend import AtomicLocalBackend
+from ..whole_files import write_text
 from .confusion import confusion_matrix
 from .curves import Curve, thinned
 from .errors import KINDS, error_table
@@ -120,10 +120,8 @@ def write_tables(folder: Path, summary: dict, curves: Sequence[Curve]) -> list[P
         'images.csv': _csv(images[0], [row.values() for row in images]),
         'curves.csv': _csv(['class', *Curve._fields], points),
     }
-    files = AtomicLocalBackend()
     for name, text in contents.items():
-        # The names of files need not be text.
-        files.put(text.encode('utf-8', 'backslashreplace'), folder / name)
+        write_text(folder / name, text)
     return [folder / name for name in contents]
 
 

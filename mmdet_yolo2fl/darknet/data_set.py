@@ -19,7 +19,8 @@ from mmengine.logging import print_log
 from mmengine.utils import track_iter_progress
 
 from ..annotation_files import UNREADABLE, image_size, read_coco
-from .files import read_text, write_all
+from ..whole_files import write_all
+from .files import read_text
 
 SPLITS = ('train', 'valid')
 IMAGE_FOLDERS = ('images', 'JPEGImages')

@@ -1,7 +1,5 @@
-"""Files read with a limit, and written all together or not at all."""
+"""Small text files, read with a limit."""
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
 # Cfgs have some KB; what is larger is something else.
@@ -36,33 +34,3 @@ def read_text(path: str | Path, kind: str, errors: str = 'strict') -> str:
     if '\0' in text and errors != 'strict':
         raise ValueError(f'{path}: byte {content.index(0)} is no text, hence this is no {kind}')
     return text
-
-
-def write_all(contents: Mapping[Path, bytes]) -> None:
-    """Write several files that belong together.
-
-    All are brought to the disk under other names before the first is renamed, so a full disk or
-    an interruption leaves what was there before.
-
-    Args:
-        contents (Mapping[Path, bytes]): The content of each file; missing folders are made.
-
-    Raises:
-        OSError: If one cannot be written; names it.
-    """
-    unfinished = {path: path.with_name(f'{path.name}.tmp') for path in contents}
-    try:
-        for path, temporary in unfinished.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, 'wb') as file:
-                file.write(contents[path])
-                file.flush()
-                os.fsync(file.fileno())
-    except OSError as error:  # of a full disk, without the name of the file
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    else:
-        for path, temporary in unfinished.items():
-            os.replace(temporary, path)
-    finally:
-        for temporary in unfinished.values():
-            temporary.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 
 from ..models.backbones.darknet import Darknet19, DarknetTiny
-from ..models.task_modules.yolov2_anchor_generator import LARGEST
+from ..models.task_modules.yolov2_anchor_generator import LARGEST_ANCHOR
 from .cfg import Section, read_cfg
 
 # A backbone may end here at the earliest: with a map of stride 16.
@@ -367,7 +367,7 @@ def _check_region(network: DarknetNetwork) -> None:
     anchors = region.numbers('anchors')
     if len(anchors) != 2 * num:
         region.fail(f'num={num} anchors need {2 * num} numbers, got {len(anchors)}', 'anchors')
-    largest = LARGEST // network.stride
+    largest = LARGEST_ANCHOR // network.stride
     if min(anchors) <= 0 or max(anchors) > largest:
         region.fail(f'must be positive and in grid cells, at most {largest}', 'anchors')
     last = network.convolutions[-1]

@@ -8,8 +8,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from ..config_parts import type_name, unwrapped
 from ..detector import load_detector
-from ..evaluators import type_name
 from ..models.backbones.darknet import Darknet19, DarknetTiny
 from ..models.dense_heads import YOLOV2Head
 from ..models.necks import YOLOV2Neck
@@ -19,9 +19,8 @@ from ..models.necks.yolov2_neck import (
     offset_major_reorg,
 )
 from ..resizing import how_resized
-from ..test_time_augmentation import unwrapped
+from ..whole_files import write_all
 from .cfg import cfg_text
-from .files import write_all
 from .network import MIN_STAGES, stride_of
 from .weights import EPSILON, Header, convolution_bytes, convolutions
 

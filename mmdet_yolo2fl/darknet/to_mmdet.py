@@ -16,8 +16,9 @@ from mmengine.registry import DefaultScope
 
 from ..datasets.transforms.darknet_jitter import JITTER_LIMITS
 from ..models.backbones.darknet import NORM_CFG, DarknetTiny
+from ..whole_files import write_all
 from .cfg import Section
-from .files import read_text, write_all
+from .files import read_text
 from .network import ACTIVATIONS, DarknetNetwork, read_network
 from .weights import convolutions, load_convolution, read_weights
 

@@ -1,7 +1,6 @@
 """Darknet's ``.weights`` files, and how their numbers lie in a network's convolutions."""
 
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,8 +177,3 @@ def convolution_bytes(
     if not all(part.isfinite().all() for part in parts):
         raise ValueError(f'{source.name}: holds numbers that are not finite')
     return b''.join(part.contiguous().numpy().astype('<f4').tobytes() for part in parts)
-
-
-def total_size(network: Sequence[Convolution]) -> int:
-    """How many numbers all convolutions have."""
-    return sum(convolution.size for convolution in network)

@@ -12,20 +12,20 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from mmdet.datasets import BaseDetDataset, CocoDataset, XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.registry import DefaultScope
 
-from ..anchor_clusters import leaf_datasets
 from ..annotation_files import (
     check_lies_as_annotated,
     read_coco,
     read_names,
     read_xml,
 )
+from ..config_parts import leaf_datasets
 
 NO_AREA = 'boxes without area'
 OUTSIDE = 'boxes outside their image'
@@ -271,12 +271,8 @@ def _get(entry: Any, key: str, kinds: type | tuple, where: str) -> Any:
     """A value of an entry, of a type that it may have."""
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, kinds) or isinstance(value, bool):
-        _fail(where, key, value)
+        raise ValueError(f'{where}: {key} is missing or of a wrong type: {value!r:.80}')
     return value
-
-
-def _fail(where: str, key: str, value: Any) -> NoReturn:
-    raise ValueError(f'{where}: {key} is missing or of a wrong type: {value!r:.80}')
 
 
 def _size(width: float, height: float, where: str) -> tuple[float, float]:

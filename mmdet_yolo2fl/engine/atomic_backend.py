@@ -1,9 +1,10 @@
-"""Files that are there whole or not at all."""
+"""MMEngine's files, there whole or not at all."""
 
-import os
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
+
+from ..whole_files import write_bytes
 
 
 @register_backend('atomic_local')
@@ -25,19 +26,7 @@ class AtomicLocalBackend(LocalBackend):
         Raises:
             OSError: If it cannot be written; names the file.
         """
-        filepath = Path(filepath)
-        filepath.parent.mkdir(parents=True, exist_ok=True)
-        # A fixed name: what an interrupted write left behind is overwritten by the next.
-        unfinished = filepath.with_name(filepath.name + '.tmp')
-        try:
-            with open(unfinished, 'wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:  # of a full disk, without the name of the file
-            unfinished.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror or str(error), str(filepath)) from error
-        os.replace(unfinished, filepath)
+        write_bytes(filepath, obj)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write a text file.

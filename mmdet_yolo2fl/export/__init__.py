@@ -1,16 +1,18 @@
 from .check import Comparison, compare
 from .description import describe
 from .formats import export_onnx, export_onnx_with_nms, export_torch, load_yolov2
-from .networks import DecodedNetwork, RawNetwork
+from .networks import DecodedNetwork, RawNetwork, as_inputs, input_channels
 
 __all__ = [
     'Comparison',
     'DecodedNetwork',
     'RawNetwork',
+    'as_inputs',
     'compare',
     'describe',
     'export_onnx',
     'export_onnx_with_nms',
     'export_torch',
+    'input_channels',
     'load_yolov2',
 ]

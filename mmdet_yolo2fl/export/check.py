@@ -69,7 +69,7 @@ def compare(
 
     Args:
         detector (nn.Module): A YOLOv2 in evaluation mode.
-        predict (Callable): ``(N, 3, H, W)`` images, normalized, to ``bboxes``, ``scores`` and
+        predict (Callable): ``(N, C, H, W)`` images, normalized, to ``bboxes``, ``scores`` and
             ``labels`` of each.
         batches (list[Tensor]): Such images.
     """

@@ -6,6 +6,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..resizing import how_resized
+from .networks import input_channels
 
 
 def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tuple) -> dict:
@@ -23,7 +24,7 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
     head, stride = detector.bbox_head, detector.bbox_head.stride
     pre = detector.data_preprocessor
     normalize = getattr(pre, '_enable_normalize', False)
-    channels = next(p for p in detector.backbone.parameters() if p.dim() == 4).shape[1]
+    channels = input_channels(detector)
     test_cfg = head.test_cfg
     return dict(
         classes=list(classes),

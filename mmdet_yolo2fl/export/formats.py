@@ -13,9 +13,9 @@ from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 from ..detector import load_detector
-from ..engine.atomic_backend import AtomicLocalBackend
 from ..models.dense_heads import YOLOV2Head
-from .networks import DecodedNetwork, RawNetwork
+from ..whole_files import write_bytes
+from .networks import DecodedNetwork, RawNetwork, input_channels
 
 OPSET = 18
 
@@ -65,11 +65,9 @@ def export_onnx(
 def _onnx_model(network: RawNetwork, size: tuple[int, int], names: list[str], dynamic: bool):
     from .tidy import tidy
 
-    example = torch.zeros(1, _channels(network), size[1], size[0])
+    example = torch.zeros(1, input_channels(network), size[1], size[0])
     if dynamic:
         example = _free_example(network, size)
-    batch, rows, columns = (torch.export.Dim(name) for name in ('batch', 'rows', 'columns'))
-    shapes = ({0: batch, 2: 32 * rows, 3: 32 * columns},) if dynamic else None
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             network.eval(),
@@ -78,7 +76,7 @@ def _onnx_model(network: RawNetwork, size: tuple[int, int], names: list[str], dy
             opset_version=OPSET,
             input_names=['images'],
             output_names=names,
-            dynamic_shapes=shapes,
+            dynamic_shapes=_free_shapes() if dynamic else None,
             verbose=False,
         )
     return tidy(program.model_proto)
@@ -151,29 +149,25 @@ def export_torch(network: RawNetwork, path: Path, size: tuple[int, int]) -> None
             pixels on.
     """
     example = _free_example(network, size)
-    batch, rows, columns = (torch.export.Dim(name) for name in ('batch', 'rows', 'columns'))
     file = io.BytesIO()
     with _quiet(), torch.no_grad():
-        program = torch.export.export(
-            network.eval(),
-            (example,),
-            dynamic_shapes=({0: batch, 2: 32 * rows, 3: 32 * columns},),
-        )
+        program = torch.export.export(network.eval(), (example,), dynamic_shapes=_free_shapes())
         torch.export.save(program, file)
-    AtomicLocalBackend().put(file.getvalue(), path)
+    write_bytes(path, file.getvalue())
+
+
+def _free_shapes() -> tuple[dict]:
+    batch, rows, columns = (torch.export.Dim(name) for name in ('batch', 'rows', 'columns'))
+    return ({0: batch, 2: 32 * rows, 3: 32 * columns},)
 
 
 def _free_example(network: RawNetwork, size: tuple[int, int]) -> torch.Tensor:
     """Two images of two cells or more: what is 1 in the example would be fixed to it."""
-    return torch.zeros(2, _channels(network), max(size[1], 64), max(size[0], 64))
-
-
-def _channels(network: RawNetwork) -> int:
-    return next(m for m in network.backbone.modules() if isinstance(m, nn.Conv2d)).in_channels
+    return torch.zeros(2, input_channels(network), max(size[1], 64), max(size[0], 64))
 
 
 def _save(model, path: Path) -> None:
-    AtomicLocalBackend().put(model.SerializeToString(), path)
+    write_bytes(path, model.SerializeToString())
 
 
 @contextlib.contextmanager

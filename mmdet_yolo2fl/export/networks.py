@@ -1,8 +1,10 @@
 """A detector as plain functions of an image tensor, which exporters can follow."""
 
 import copy
+from collections.abc import Iterable
 
 import torch
+from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from ..models.dense_heads.yolov2_head import MAX_LOG_SIZE
@@ -24,6 +26,19 @@ def _darknet_by_slices(x: Tensor) -> Tensor:
 BY_SLICES = {darknet_reorg: _darknet_by_slices, offset_major_reorg: _offset_major_by_slices}
 
 
+def input_channels(model: nn.Module) -> int:
+    """3 in colour, 1 in grey: of the first convolution of a ``backbone``."""
+    return next(m for m in model.backbone.modules() if isinstance(m, nn.Conv2d)).in_channels
+
+
+@torch.no_grad()
+def as_inputs(detector: nn.Module, samples: Iterable[dict]) -> list[Tensor]:
+    """What a detector makes of the results of its test pipeline: one ``(1, C, H, W)`` each."""
+    return [
+        detector.data_preprocessor(pseudo_collate([sample]), False)['inputs'] for sample in samples
+    ]
+
+
 class RawNetwork(nn.Module):
     """Images to the prediction map, with no tensor of more than four dimensions.
 
@@ -43,12 +58,16 @@ class RawNetwork(nn.Module):
         self.head = detector.bbox_head
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(N, 3, H, W)``, normalized, to ``(N, A*(5+C), H/S, W/S)`` in Darknet's order."""
+        """``(N, C, H, W)``, normalized, to ``(N, A*(5+C), H/S, W/S)`` in Darknet's order."""
         return self.head(self.neck(self.backbone(images)))[0]
 
 
 class DecodedNetwork(RawNetwork):
-    """Images to all boxes and scores, before any suppression."""
+    """Images to all boxes and scores, before any suppression.
+
+    Args:
+        detector (nn.Module): As of :class:`RawNetwork`.
+    """
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__(detector)
@@ -59,7 +78,7 @@ class DecodedNetwork(RawNetwork):
         """Decode the map.
 
         Args:
-            images (Tensor): ``(N, 3, H, W)``, normalized.
+            images (Tensor): ``(N, C, H, W)``, normalized; C of :func:`input_channels`.
 
         Returns:
             tuple[Tensor, Tensor]: Boxes ``(N, S, 4)``, corners in pixels of the input, and scores

@@ -13,7 +13,6 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
@@ -28,9 +27,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.progress import track
 from torch import Tensor, nn
 
-from ..anchor_clusters import leaf_datasets
-from ..evaluators import type_name
-from ..test_time_augmentation import unwrapped
+from ..config_parts import leaf_datasets, type_name, unwrapped
+from .networks import as_inputs, input_channels
 
 # All that our networks consist of. What decodes the map is left in float.
 OPERATORS = ['Conv', 'Relu', 'Clip', 'LeakyRelu', 'MaxPool', 'Add', 'Concat', 'Slice', 'Reshape']
@@ -69,7 +67,7 @@ def check_exported(path: Path, detector: nn.Module) -> None:
     if any(node.op_type == 'QuantizeLinear' for node in model.graph.node):
         raise ValueError(f'{path}: quantized already; give the file that it was made from')
     head = detector.bbox_head
-    expected = dict(images=_channels(detector), map=head.num_anchors * head.num_attrib)
+    expected = dict(images=input_channels(detector), map=head.num_anchors * head.num_attrib)
     for name, number in expected.items():
         if channels.get(name, number) != number:
             raise ValueError(
@@ -77,14 +75,13 @@ def check_exported(path: Path, detector: nn.Module) -> None:
             )
 
 
-def training_images(cfg: Config, detector: nn.Module, number: int, seed: int = 0) -> list[Tensor]:
+def training_images(cfg: Config, detector: nn.Module, number: int) -> list[Tensor]:
     """Images of the training set as the network sees them in a test: without augmentation.
 
     Args:
         cfg (Config): Of the detector.
         detector (nn.Module): It normalizes them.
-        number (int): How many, at most; drawn.
-        seed (int): Of the draw. Defaults to 0.
+        number (int): How many, at most; drawn, always the same.
 
     Returns:
         list[Tensor]: Each ``(1, C, H, W)``.
@@ -99,16 +96,10 @@ def training_images(cfg: Config, detector: nn.Module, number: int, seed: int = 0
         paths += [data.get_data_info(index)['img_path'] for index in range(len(data))]
     if not paths:
         raise ValueError(f'{cfg.filename}: there is no image in its training set')
-    chosen = np.random.default_rng(seed).permutation(len(paths))[:number]
+    chosen = np.random.default_rng(0).permutation(len(paths))[:number]
     steps = unwrapped(cfg.test_dataloader.dataset).pipeline
     pipeline = Compose([step for step in steps if type_name(step) != 'LoadAnnotations'])
-    with torch.no_grad():
-        return [
-            detector.data_preprocessor(
-                pseudo_collate([pipeline(dict(img_path=paths[index], img_id=0))]), False
-            )['inputs']
-            for index in chosen
-        ]
+    return as_inputs(detector, (pipeline(dict(img_path=paths[i], img_id=0)) for i in chosen))
 
 
 def quantize(
@@ -213,11 +204,6 @@ def _network(model: onnx.ModelProto) -> tuple[list[str], str]:
             names.append(node.name)
             last = last or node.name
     return names, last
-
-
-def _channels(detector: nn.Module) -> int:
-    convolutions = (m for m in detector.backbone.modules() if isinstance(m, nn.Conv2d))
-    return next(convolutions).in_channels
 
 
 class _Reader(CalibrationDataReader):

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from torch import nn
 
 from ..checkpoints import load_only_weights, verify_checkpoint
+from ..config_parts import unwrapped
 from ..detector import check_state_fits
-from ..test_time_augmentation import unwrapped
 
 
 class _Inferencer(DetInferencer):

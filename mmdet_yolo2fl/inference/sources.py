@@ -38,7 +38,8 @@ class Frame(NamedTuple):
         source (Source): Where it comes from.
         number (int): Its place in the video, from 0 on.
         image (np.ndarray): ``(H, W, 3)`` uint8, BGR.
-        rate (float | None): Frames a second; 25 where a video does not say; None for an image.
+        rate (float | None): Of the frames that are taken, a second; where a video does not say,
+            it is taken to have 25. None for an image.
     """
 
     source: Source

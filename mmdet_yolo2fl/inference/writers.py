@@ -12,7 +12,7 @@ import numpy as np
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
-from ..engine.atomic_backend import AtomicLocalBackend
+from ..whole_files import write_bytes, write_text
 from .sources import Frame
 
 
@@ -56,7 +56,6 @@ class Writers:
         self.written: set[Path] = set()
         self.lines: list[list] = []
         self.video = None
-        self.files = AtomicLocalBackend()
 
     def add(self, frame: Frame, instances: InstanceData, sample=None) -> np.ndarray | None:
         """Take the predictions of a frame.
@@ -110,12 +109,12 @@ class Writers:
         self._end_video()
         categories = [dict(id=number, name=name) for name, number in self.category_ids.items()]
         content = dict(images=self.images, annotations=self.found, categories=categories)
-        self._put_text(json.dumps(content), self.folder / 'predictions.json')
+        write_text(self.folder / 'predictions.json', json.dumps(content))
         table = io.StringIO()
         writer = csv.writer(table, lineterminator='\n')
         writer.writerow(['file', 'frame', 'class', 'score', 'x1', 'y1', 'x2', 'y2'])
         writer.writerows(self.lines)
-        self._put_text(table.getvalue(), self.folder / 'predictions.csv')
+        write_text(self.folder / 'predictions.csv', table.getvalue())
         names = ('predictions.json', 'predictions.csv', 'drawn', 'crops')
         return [path for name in names if (path := self.folder / name).exists()]
 
@@ -123,10 +122,6 @@ class Writers:
         """Pictures and videos in the folder that this run has not written."""
         files = {file for name in ('drawn', 'crops') for file in (self.folder / name).rglob('*.*')}
         return len({file for file in files if file.is_file()} - self.written)
-
-    def _put_text(self, text: str, path: Path) -> None:
-        # The names of files need not be text.
-        self.files.put(text.encode('utf-8', 'backslashreplace'), path)
 
     def _crop(self, frame: Frame, box, class_name: str, score: float, number: int) -> None:
         height, width = frame.image.shape[:2]
@@ -160,7 +155,7 @@ class Writers:
         done, data = cv2.imencode('.jpg', image)
         if not done:
             raise ValueError(f'{path}: OpenCV cannot encode an image of shape {image.shape}')
-        self.files.put(data.tobytes(), path)
+        write_bytes(path, data.tobytes())
         self.written.add(path)
 
     def _put_frame(self, image: np.ndarray, path: Path, rate: float) -> None:

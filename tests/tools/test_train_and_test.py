@@ -11,8 +11,9 @@ from mmcv.transforms import TestTimeAug
 from mmdet.datasets.transforms import PackDetInputs
 from mmengine.config import Config
 
+from mmdet_yolo2fl.config_parts import leaves, unwrapped
 from mmdet_yolo2fl.resizing import how_resized
-from mmdet_yolo2fl.test_time_augmentation import leaves, unwrapped, use_tta
+from mmdet_yolo2fl.test_time_augmentation import use_tta
 from tests.test_checkpoints import Hostile
 
 ROOT = Path(__file__).parents[2]

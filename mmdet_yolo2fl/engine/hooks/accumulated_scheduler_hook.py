@@ -5,6 +5,8 @@ from mmengine.hooks import ParamSchedulerHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
+from ...config_parts import as_list
+
 
 @HOOKS.register_module()
 class AccumulatedParamSchedulerHook(ParamSchedulerHook):
@@ -36,8 +38,7 @@ class AccumulatedParamSchedulerHook(ParamSchedulerHook):
                 f"optim_wrapper is {type(wrapper).__name__}: use MMEngine's ParamSchedulerHook"
             )
 
-        schedulers = runner.cfg.get('param_scheduler') or []
-        schedulers = schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]
+        schedulers = as_list(runner.cfg.get('param_scheduler'))
         converted = [one['type'] for one in schedulers if one.get('convert_to_iter_based')]
         if converted and wrapper._accumulative_counts > 1:
             raise ValueError(

@@ -24,6 +24,7 @@ from ...focal_analysis import (
     observe,
     save_histories,
 )
+from ...whole_files import write_png
 
 # What MMDetection's heads call their classification losses.
 NAMES = ('loss_cls', 'loss_obj', 'loss_conf')
@@ -124,10 +125,7 @@ class FocalLossAnalysisHook(Hook):
         self._save()
         for name, history in self.histories.items():
             if history.iters and is_main_process():
-                figure = draw({name: history})
-                unfinished = self.folder / f'{name}.png.tmp'
-                figure.savefig(unfinished, dpi=100, format='png')
-                unfinished.replace(self.folder / f'{name}.png')
+                write_png(self.folder / f'{name}.png', draw({name: history}), dpi=100)
                 picture = mmcv.imread(self.folder / f'{name}.png', channel_order='rgb')
                 runner.visualizer.add_image(f'focal_loss_{name}', picture, runner.iter)
                 runner.logger.info(f'What {name} looked at: {self.folder / name}.png')

@@ -117,7 +117,8 @@ class _FocalSum(torch.autograd.Function):
                 loss = value_and_slope(block, target[rows].to(block.dtype), terms)[0]
             else:
                 loss = _negative_value(block, terms)
-            total += _weighted_sum(loss, weight, rows)
+            loss = loss if weight is None else loss * weight[rows]
+            total += loss.sum(dtype=torch.float64)
         if not dense:
             rows, classes, at_truth, label = _truths(logits, target, score)
             own = terms.at(classes)
@@ -292,10 +293,6 @@ def class_gradients(
         negative.index_add_(0, classes, slope * (1 - label) - as_negative)
         negative.clamp_(min=0)  # what rounding may leave
     return positive, negative
-
-
-def _weighted_sum(loss: Tensor, weight: Tensor | None, rows: slice) -> Tensor:
-    return (loss if weight is None else loss * weight[rows]).sum(dtype=torch.float64)
 
 
 def _truths(logits: Tensor, target: Tensor, score: Tensor | None):

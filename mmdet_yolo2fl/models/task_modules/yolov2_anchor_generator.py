@@ -8,7 +8,7 @@ from mmdet.registry import TASK_UTILS
 
 # The largest public anchor is 16.6 cells of 32 pixels wide. An anchor beyond this, in pixels, was
 # given in pixels instead of cells.
-LARGEST = 2048
+LARGEST_ANCHOR = 2048
 
 
 @TASK_UTILS.register_module()
@@ -45,11 +45,11 @@ class YOLOV2AnchorGenerator(YOLOAnchorGenerator):
                     'YOLOV2AnchorGenerator: an anchor is a (width, height) of positive numbers, '
                     f'got {anchor}'
                 )
-            if max(anchor) * max(stride) > LARGEST:
+            if max(anchor) * max(stride) > LARGEST_ANCHOR:
                 raise ValueError(
-                    f'YOLOV2AnchorGenerator: anchor {tuple(anchor)} spans more than {LARGEST} '
-                    'pixels. Anchors are in cells, not pixels: divide them by the stride '
-                    f'{stride}'
+                    f'YOLOV2AnchorGenerator: anchor {tuple(anchor)} spans more than '
+                    f'{LARGEST_ANCHOR} pixels. Anchors are in cells, not pixels: divide them by '
+                    f'the stride {stride}'
                 )
         self.anchors = tuple(tuple(float(side) for side in anchor) for anchor in anchors)
         pixels = [(w * stride[0], h * stride[1]) for w, h in self.anchors]
