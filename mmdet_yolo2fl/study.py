@@ -28,7 +28,6 @@ import copy
 import functools
 import hashlib
 import json
-import math
 import re
 import time
 from collections.abc import Sequence
@@ -36,12 +35,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from .average_precision import ap_by_class
@@ -51,13 +48,13 @@ from .checkpoints import (
     verify_checkpoint,
     verify_initial_checkpoints,
 )
-from .config_parts import as_list
 from .datasets.annotation_check import check_annotations
 from .detector import check_fit
 from .engine import work_dir_lock
 from .evaluators import coco_files, evaluators, is_coco
 from .measure import machine
 from .scalars import is_metric, logged_scalars
+from .study_budget import within_budget
 from .study_tables import HEADLINES, averages
 from .test_time_augmentation import use_tta
 from .whole_files import write_text
@@ -412,89 +409,3 @@ def learning_curve(folder: Path) -> list[dict]:
         if values:
             found[row['step']] = dict(epoch=row['step'], **values)
     return [found[epoch] for epoch in sorted(found)]
-
-
-def within_budget(config: Config, budget: dict, folder: Path) -> Config:
-    """The config with as many epochs as the budget buys, its schedule stretched with them.
-
-    Args:
-        config (Config): By epochs.
-        budget (dict): ``images`` (seen in training) or ``minutes`` (of training on this machine,
-            without evaluation; 12 iterations are timed first).
-        folder (Path): Where the number of epochs is kept for a resumed run.
-    """
-    if not budget:
-        return config
-    kept = folder / 'epochs'
-    if kept.is_file():
-        return with_epochs(config, int(kept.read_text()))
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        images = len(DATASETS.build(config.train_dataloader.dataset))
-    if 'images' in budget:
-        epochs = budget['images'] / images
-    else:
-        iterations = math.ceil(images / config.train_dataloader.batch_size)
-        epochs = 60 * budget['minutes'] / (_seconds_an_iteration(config, folder) * iterations)
-    epochs = max(1, round(epochs))
-    write_text(kept, str(epochs))
-    return with_epochs(config, epochs)
-
-
-def with_epochs(config: Config, epochs: int) -> Config:
-    """Set the epochs; what counts epochs moves along: schedulers, evaluations, and when YOLOX and
-    RTMDet change their augmentation."""
-    factor = epochs / config.train_cfg.max_epochs
-    config.train_cfg.max_epochs = epochs
-    # As many evaluations as before, the last one at the end.
-    interval = config.train_cfg.get('val_interval', 1)
-    config.train_cfg.val_interval = max(1, round(interval * factor))
-    if config.train_cfg.get('dynamic_intervals'):
-        config.train_cfg.dynamic_intervals = [
-            (max(1, round(begin * factor)), every)
-            for begin, every in config.train_cfg.dynamic_intervals
-        ]
-    schedulers = []
-    for scheduler in as_list(config.get('param_scheduler')):
-        if scheduler.get('by_epoch', True):
-            _scale(scheduler, ('begin', 'end', 'T_max', 'step_size'), factor)
-            if scheduler.get('milestones'):
-                scheduler.milestones = [max(1, round(m * factor)) for m in scheduler.milestones]
-            if scheduler.get('end') and scheduler.get('begin', 0) >= scheduler.end:
-                continue  # too short for a single epoch
-        schedulers.append(scheduler)
-    config.param_scheduler = schedulers or None
-    for hook in config.get('custom_hooks') or ():
-        _scale(hook, ('switch_epoch', 'num_last_epochs'), factor)
-    return config
-
-
-def _scale(options: dict, keys: tuple[str, ...], factor: float) -> None:
-    for key in keys:
-        if options.get(key):
-            options[key] = max(1, round(options[key] * factor))
-
-
-def _seconds_an_iteration(config: Config, folder: Path) -> float:
-    """The mean of the last eight of twelve iterations, with the loading of their batches."""
-    config = copy.deepcopy(config)
-    config.work_dir = str(folder / 'timing')
-    config.resume = False
-    config.val_dataloader = config.val_cfg = config.val_evaluator = None
-    config.test_dataloader = config.test_cfg = config.test_evaluator = None
-    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=12)
-    config.param_scheduler = None
-    config.default_hooks.checkpoint = None
-    # The first visualizer of a name is that of the whole process: this one would get the curves.
-    config.visualizer = dict(type='DetLocalVisualizer', name='timing', vis_backends=[])
-    runner = Runner.from_cfg(config)
-    ends = []
-    loop = runner.train_loop
-    step = loop.run_iter
-
-    def timed(batch):
-        step(batch)
-        ends.append(time.perf_counter())
-
-    loop.run_iter = timed
-    runner.train()
-    return (ends[-1] - ends[3]) / (len(ends) - 4)

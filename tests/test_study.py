@@ -12,16 +12,15 @@ from mmengine.hub import get_config
 from mmengine.registry import PARAM_SCHEDULERS
 from scipy import stats
 
-from mmdet_yolo2fl import study
+from mmdet_yolo2fl import study_budget
 from mmdet_yolo2fl.study import (
     _forget_other_configs,
     carry_out,
     digest,
     learning_curve,
     load_study,
-    with_epochs,
-    within_budget,
 )
+from mmdet_yolo2fl.study_budget import with_epochs, within_budget
 from mmdet_yolo2fl.study_figure import draw, write_report
 from mmdet_yolo2fl.study_tables import (
     markdown,
@@ -133,10 +132,10 @@ def test_epochs_that_a_budget_buys(tmp_path, monkeypatch, budget, epochs):
     config = run.config
     config.train_dataloader.update(batch_size=4)
     config.train_dataloader.dataset.update(num_images=10)  # three iterations
-    monkeypatch.setattr(study, '_seconds_an_iteration', lambda *_: 7.0)
+    monkeypatch.setattr(study_budget, '_seconds_an_iteration', lambda *_: 7.0)
     assert within_budget(config, budget, tmp_path).train_cfg.max_epochs == epochs
     # A resumed run does not measure again.
-    monkeypatch.setattr(study, '_seconds_an_iteration', lambda *_: 1e9)
+    monkeypatch.setattr(study_budget, '_seconds_an_iteration', lambda *_: 1e9)
     assert within_budget(config, budget, tmp_path).train_cfg.max_epochs == epochs
 
 

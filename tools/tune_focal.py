@@ -28,7 +28,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mmdet_yolo2fl.checkpoints import load_only_weights
-from mmdet_yolo2fl.study import with_epochs
+from mmdet_yolo2fl.study_budget import with_epochs
 from mmdet_yolo2fl.whole_files import write_text
 
 PARAMETERS = ('gamma', 'alpha', 'loss_weight')

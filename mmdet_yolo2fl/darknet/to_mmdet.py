@@ -289,30 +289,7 @@ def training_options(network: DarknetNetwork) -> dict:
                 f'{net.path}:{layer.line}: batch_normalize={layer.options["batch_normalize"]}'
             )
     max_batches = net.integer('max_batches', 80200, at_least=1)
-    schedulers = []
-    if net.integer('burn_in', 0):
-        schedulers.append(
-            dict(
-                type='BurnInLR',
-                by_epoch=False,
-                burn_in=net.integer('burn_in'),
-                power=net.number('power', 4, low=0.01),
-            )
-        )
-    if policy == 'steps':
-        steps, scales = net.numbers('steps', int), net.numbers('scales')
-        if len(steps) != len(scales):
-            net.fail(f'{len(steps)} steps need as many scales, got {len(scales)}', 'scales')
-        if steps != sorted(set(steps)):
-            net.fail('must be increasing', 'steps')
-        # MMEngine counts from 0, Darknet from 1; a scheduler for each step, since the scales may
-        # differ. yolov2-tiny-voc.cfg scales at batch -1, that is from the start.
-        for step, scale in zip(steps, scales):
-            # Darknet looks at the steps only when the burn-in is over.
-            milestone = max(step, net.integer('burn_in', 0), 1) - 1
-            schedulers.append(
-                dict(type='MultiStepLR', by_epoch=False, milestones=[milestone], gamma=scale)
-            )
+    schedulers = _schedulers(net, policy)
     width, height = network.input_size
     multi_scale = region.number('random', 0) > 0
     if multi_scale and MIN_SCALE * width // height < 32:
@@ -345,6 +322,34 @@ def training_options(network: DarknetNetwork) -> dict:
         flip=bool(net.integer('flip', 1)),
         multi_scale=multi_scale,
     )
+
+
+def _schedulers(net: Section, policy: str) -> list[dict]:
+    schedulers = []
+    if net.integer('burn_in', 0):
+        schedulers.append(
+            dict(
+                type='BurnInLR',
+                by_epoch=False,
+                burn_in=net.integer('burn_in'),
+                power=net.number('power', 4, low=0.01),
+            )
+        )
+    if policy == 'steps':
+        steps, scales = net.numbers('steps', int), net.numbers('scales')
+        if len(steps) != len(scales):
+            net.fail(f'{len(steps)} steps need as many scales, got {len(scales)}', 'scales')
+        if steps != sorted(set(steps)):
+            net.fail('must be increasing', 'steps')
+        # MMEngine counts from 0, Darknet from 1; a scheduler for each step, since the scales may
+        # differ. yolov2-tiny-voc.cfg scales at batch -1, that is from the start.
+        for step, scale in zip(steps, scales):
+            # Darknet looks at the steps only when the burn-in is over.
+            milestone = max(step, net.integer('burn_in', 0), 1) - 1
+            schedulers.append(
+                dict(type='MultiStepLR', by_epoch=False, milestones=[milestone], gamma=scale)
+            )
+    return schedulers
 
 
 def _leave_out(what: str) -> None:

@@ -186,6 +186,26 @@ class YOLOV2Head(BaseDenseHead):
         self.assigner = TASK_UTILS.build(assigner)
         self._prior_cache: dict = {}
 
+        self._build_losses(loss_obj, loss_cls, loss_xy, loss_wh, loss_bbox)
+        layers = []
+        for filters in feat_channels:
+            layers.append(
+                ConvModule(
+                    in_channels,
+                    filters,
+                    3,
+                    padding=1,
+                    conv_cfg=conv_cfg,
+                    norm_cfg=norm_cfg,
+                    act_cfg=act_cfg,
+                )
+            )
+            in_channels = filters
+        self.convs = nn.Sequential(*layers)
+        # The one convolution of YOLOv2 without batch normalization.
+        self.conv_pred = nn.Conv2d(in_channels, self.num_anchors * self.num_attrib, 1)
+
+    def _build_losses(self, loss_obj, loss_cls, loss_xy, loss_wh, loss_bbox) -> None:
         self.loss_obj = MODELS.build(loss_obj) if loss_obj else None
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_xy = MODELS.build(loss_xy) if loss_xy else None
@@ -206,24 +226,6 @@ class YOLOV2Head(BaseDenseHead):
                 'own: loss_cls must be a sigmoid loss, such as BalancedFocalLoss or '
                 'CrossEntropyLoss, with use_sigmoid=True'
             )
-
-        layers = []
-        for filters in feat_channels:
-            layers.append(
-                ConvModule(
-                    in_channels,
-                    filters,
-                    3,
-                    padding=1,
-                    conv_cfg=conv_cfg,
-                    norm_cfg=norm_cfg,
-                    act_cfg=act_cfg,
-                )
-            )
-            in_channels = filters
-        self.convs = nn.Sequential(*layers)
-        # The one convolution of YOLOv2 without batch normalization.
-        self.conv_pred = nn.Conv2d(in_channels, self.num_anchors * self.num_attrib, 1)
 
     @property
     def num_anchors(self) -> int:
@@ -363,8 +365,7 @@ class YOLOV2Head(BaseDenseHead):
         scores, index = scores.topk(top if top > 0 else scores.shape[1])
         slot = torch.div(index, self.num_classes, rounding_mode='floor')
         labels = index % self.num_classes
-        chosen = pred[..., :4].gather(1, slot[..., None].expand(-1, -1, 4))
-        bboxes = self._decode(chosen, priors[slot])
+        bboxes = self._decode(_gather(pred[..., :4], slot), priors[slot])
         low, high = _image_bounds(bboxes, batch_img_metas)
         if rescale:
             bboxes = bboxes - low[:, None]
