@@ -169,6 +169,25 @@ def coco_to_darknet(
         raise ValueError(
             f'{file}: would be lost, and {reason}: give another folder than {out}, or move it away'
         )
+    _put(images, out, split, copy_images)
+    listed = ''.join(f'{path}\n' for path in paths)
+    there = sorted({split, *_splits_in(out)})
+    options = ''.join(f'{one} = {(out / one).as_posix()}.txt\n' for one in there)
+    write_all(
+        {
+            out / f'{split}.txt': listed.encode(),
+            names_path: ''.join(f'{name}\n' for name in names).encode(),
+            out / 'obj.data': (
+                f'classes = {len(names)}\n{options}names = {names_path.as_posix()}\n'
+                f'backup = {(out / "backup").as_posix()}\n'
+            ).encode(),
+        }
+    )
+    return report
+
+
+def _put(images: dict, out: Path, split: str, copy_images: bool) -> None:
+    """Images and labels of a split, in the place of those of an earlier call."""
     new_labels, new_images = (out / f'.{kind}_{split}.tmp' for kind in ('labels', 'images'))
     for folder in (new_labels, new_images):
         shutil.rmtree(folder, ignore_errors=True)
@@ -193,20 +212,6 @@ def coco_to_darknet(
     finally:
         for folder in (new_labels, new_images):
             shutil.rmtree(folder, ignore_errors=True)
-    listed = ''.join(f'{path}\n' for path in paths)
-    there = sorted({split, *_splits_in(out)})
-    options = ''.join(f'{one} = {(out / one).as_posix()}.txt\n' for one in there)
-    write_all(
-        {
-            out / f'{split}.txt': listed.encode(),
-            names_path: ''.join(f'{name}\n' for name in names).encode(),
-            out / 'obj.data': (
-                f'classes = {len(names)}\n{options}names = {names_path.as_posix()}\n'
-                f'backup = {(out / "backup").as_posix()}\n'
-            ).encode(),
-        }
-    )
-    return report
 
 
 def _splits_in(folder: Path) -> list[str]:

@@ -75,7 +75,13 @@ def read_weights(path: str | Path) -> tuple[Header, np.ndarray]:
 
 
 class Convolution(NamedTuple):
-    """A convolution of a network with what belongs to it."""
+    """A convolution of a network with what belongs to it.
+
+    Attributes:
+        name (str): In the network.
+        conv (nn.Conv2d): Plain, without groups or dilation; with a bias where it has no ``norm``.
+        norm (nn.Module | None): Its batch normalization, if it has one.
+    """
 
     name: str
     conv: nn.Conv2d

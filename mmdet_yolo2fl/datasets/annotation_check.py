@@ -86,7 +86,7 @@ def _check_coco(
 ) -> None:
     path = Path(data.ann_file)
     evaluated = {Path(file): by_class for file, by_class in by_coco.items()}
-    evaluates, counted = path in evaluated, COUNTED if path in evaluated else ''
+    evaluates = path in evaluated
     content = read_coco(path, ['images', 'categories'], ['annotations'])
     with open(path, 'rb') as file:
         if file.read(3) == codecs.BOM_UTF8:
@@ -132,23 +132,31 @@ def _check_coco(
             )
         if is_object:
             with_objects.add(image)
-        left, top, width, height = box
-        if image not in sizes:
-            skipped['annotations of images that the file does not list'] += 1
-        elif not is_object:
-            skipped[OTHER_CLASSES] += 1
-        elif one.get('ignore'):
-            skipped[f'annotations marked to be ignored{counted}'] += 1
-        # As CocoDataset does.
-        elif area <= 0 or width < 1 or height < 1:
-            skipped[f'boxes of less than a pixel{counted}'] += 1
-        elif _is_outside((left, top, left + width, top + height), sizes[image]):
-            skipped[f'{OUTSIDE}{counted}'] += 1
-        elif one.get('iscrowd'):
-            skipped[IGNORED] += 1
-        elif evaluates and number == 0:
-            skipped['annotations of id 0, which pycocotools never finds: count from 1'] += 1
+        if reason := _left_out(one, is_object, sizes.get(image), evaluates):
+            skipped[reason] += 1
     _count_images(data, [(number in with_objects, size) for number, size in sizes.items()], skipped)
+
+
+def _left_out(one: dict, is_object: bool, image: tuple | None, evaluates: bool) -> str | None:
+    """Why an annotation of an image of this size will be left out, if it will be."""
+    counted = COUNTED if evaluates else ''
+    left, top, width, height = one['bbox']
+    if image is None:
+        return 'annotations of images that the file does not list'
+    if not is_object:
+        return OTHER_CLASSES
+    if one.get('ignore'):
+        return f'annotations marked to be ignored{counted}'
+    # As CocoDataset does.
+    if one['area'] <= 0 or width < 1 or height < 1:
+        return f'boxes of less than a pixel{counted}'
+    if _is_outside((left, top, left + width, top + height), image):
+        return f'{OUTSIDE}{counted}'
+    if one.get('iscrowd'):
+        return IGNORED
+    if evaluates and one['id'] == 0:
+        return 'annotations of id 0, which pycocotools never finds: count from 1'
+    return None
 
 
 def _count_images(data: BaseDetDataset, images: list, skipped: Counter) -> None:
