@@ -64,7 +64,8 @@ def _list(value):
 def test_config_takes_a_training_step(path):
     model = detector(path.with_suffix(''))
     family = [m for m in model.modules() if isinstance(m, BalancedFocalLoss)]
-    assert bool(family) == (path in CONFIGS)
+    # The baselines are MMDetection's own; RetinaNet's focal loss is not, in mixed precision.
+    assert bool(family) == (path in CONFIGS or path.stem == 'bccd_retinanet_r50')
     size = 300 if path.stem == 'bccd_ssd300' else SIZE  # no map of it may vanish
     losses = losses_of(model, size)
     total = sum(value for name, value in losses.items() if 'loss' in name)

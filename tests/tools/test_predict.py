@@ -219,10 +219,10 @@ def test_how_many_frames_there_will_be(tool, tmp_path, monkeypatch):
     for every, most, expected in ((1, None, 6), (2, None, 4), (2, 2, 3), (1, 9, 6), (3, 1, 2)):
         args = SimpleNamespace(every=every, max_frames=most, batch_size=8)
         assert names['expected_frames'](args, sources) == expected
-        assert sum(map(len, names['batches'](args, sources, []))) == expected
+        assert sum(map(len, names['batches'](args, sources, 'color', []))) == expected
     args.batch_size = 2
     args.every, args.max_frames = 1, None
-    found = list(names['batches'](args, sources, []))
+    found = list(names['batches'](args, sources, 'color', []))
     assert [[frame.number for frame in batch] for batch in found] == [[0, 1], [2, 3], [4, 0]]
     assert names['expected_frames'](args, names['find_sources'](['0', str(film)])) is None
 
