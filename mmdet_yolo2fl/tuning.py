@@ -29,6 +29,8 @@ SPACE = dict(
     alpha=dict(low=0.05, high=0.95),
     loss_weight=dict(low=0.25, high=16.0, log=True),
 )
+# How often a trial is tried again that did not come to its end.
+RETRIES = 2
 # Tried first: cross entropy as the control, then the paper's choice, then the config's own.
 FIRST = (dict(gamma=0.0, alpha=0.5), dict(gamma=2.0, alpha=0.25), {})
 
@@ -283,14 +285,12 @@ def run_trial(
 def make_study(
     name: str,
     storage: str,
-    first: Sequence[dict[str, float]],
     startup: int,
     seed: int | None,
 ) -> optuna.Study:
     """Open a study, or go on with the one of this name.
 
-    A trial whose process died is noticed by its missing heartbeat, and tried again; so are those
-    of ``first`` that were interrupted or failed, the next time that the study is opened. Going on
+    A trial whose process died is noticed by its missing heartbeat, and tried again. Going on
     draws other numbers than the first time, with the same seed too. Processes that make the
     tables of a SQLite file at the same moment get into each other's way: call it under a lock.
     """
@@ -298,7 +298,7 @@ def make_study(
         storage,
         heartbeat_interval=30,
         heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
-            max_retry=2
+            max_retry=RETRIES
         ),
     )
     options = dict(
@@ -316,12 +316,19 @@ def make_study(
         constant_liar=True,
         n_startup_trials=startup,
     )
-    failed = optuna.trial.TrialState.FAIL
-    there = [t.system_attrs.get('fixed_params') for t in study.trials if t.state != failed]
-    for values in first:
-        if values not in there:
-            study.enqueue_trial(values)
     return study
+
+
+def enqueue(study: optuna.Study, first: Sequence[dict[str, float]]) -> None:
+    """Have the study try these before it draws any: those that it has not tried.
+
+    One that was interrupted, or failed, is tried again, ``RETRIES`` times.
+    """
+    for values in first:
+        same = [t.state for t in study.trials if t.system_attrs.get('fixed_params') == values]
+        failed = same.count(optuna.trial.TrialState.FAIL)
+        if failed == len(same) and failed <= RETRIES:
+            study.enqueue_trial(values)
 
 
 def best_lines(study: optuna.Study, cfg: Config, loss_key: str) -> str:

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -16,13 +17,14 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
         contents (Mapping[Path, bytes]): The content of each file; missing folders are made.
 
     Raises:
-        OSError: If one cannot be written; names it.
+        OSError: If one cannot be written; names it, or the folder that cannot be made.
     """
+    for path in contents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     # Fixed names: what a killed process left behind is overwritten by the next.
     unfinished = {path: path.with_name(f'{path.name}.tmp') for path in contents}
     try:
         for path, temporary in unfinished.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, 'wb') as file:
                 file.write(contents[path])
                 file.flush()
@@ -34,7 +36,8 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
             os.replace(temporary, path)
     finally:
         for temporary in unfinished.values():
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # there is one already, or none
+                temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

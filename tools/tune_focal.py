@@ -100,8 +100,9 @@ def main(args=None):
     storage = args.storage or f'sqlite:///{folder}/study.db'
     try:
         with FileLock(folder / 'study.lock'):
-            study = tuning.make_study(folder.name, storage, first, args.startup, args.seed)
+            study = tuning.make_study(folder.name, storage, args.startup, args.seed)
             tuning.remember(study, cfg, loss=loss_key, metric=args.metric)
+            tuning.enqueue(study, first)
     except Exception as error:  # of any database driver, too
         parser.error(f'--storage {storage}: {error}')
     print(f'Searching {", ".join(args.search)} of {loss_key}; study in {storage}')

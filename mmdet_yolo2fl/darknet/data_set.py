@@ -158,10 +158,10 @@ def coco_to_darknet(
             level=logging.WARNING,
         )
     names_path = out / 'obj.names'
-    # Of an earlier call for this split alone they may be replaced.
-    if names_path.exists() and _splits_in(out) != [split]:
+    if names_path.exists():
         former = read_text(names_path, 'file of names').splitlines()
-        if former != names:
+        # Of an earlier call for this split alone they may be replaced.
+        if former != names and not _is_of_split_alone(out, split):
             raise ValueError(
                 f'{names_path}: another split has the classes {former}, {annotations} has {names}'
             )
@@ -171,7 +171,7 @@ def coco_to_darknet(
         )
     _put(images, out, split, copy_images)
     listed = ''.join(f'{path}\n' for path in paths)
-    there = sorted({split, *_splits_in(out)})
+    there = [one for one in SPLITS if one == split or (out / f'{one}.txt').exists()]
     options = ''.join(f'{one} = {(out / one).as_posix()}.txt\n' for one in there)
     write_all(
         {
@@ -214,8 +214,15 @@ def _put(images: dict, out: Path, split: str, copy_images: bool) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _splits_in(folder: Path) -> list[str]:
-    return [split for split in SPLITS if (folder / f'{split}.txt').exists()]
+def _is_of_split_alone(out: Path, split: str) -> bool:
+    """Whether all that a data set has is what calls for this split have written."""
+    data, listed = out / 'obj.data', out / f'{split}.txt'
+    if not data.is_file() or not listed.is_file():
+        return False
+    lines = listed.read_text(encoding='utf-8', errors='replace').splitlines()
+    start = f'{(out / IMAGES / split).as_posix()}/'
+    is_alone = {*SPLITS} & {*_read_options(data)} == {split}
+    return is_alone and all(line.startswith(start) for line in lines)
 
 
 def _foreign(

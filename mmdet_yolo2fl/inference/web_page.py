@@ -64,6 +64,11 @@ def known_images(cfg: Config, number: int) -> dict[str, tuple[str, InstanceData]
     return known
 
 
+def read_rgb(path: str, flag: str) -> np.ndarray:
+    """An image ``(H, W, 3)``; MMCV's own ``channel_order`` is for the flag 'color' alone."""
+    return np.ascontiguousarray(mmcv.imread(path, flag)[..., ::-1])
+
+
 class Detector:
     """Looks at an image, and draws what it saw for any threshold without looking again."""
 
@@ -151,7 +156,7 @@ def make_page(
         if name is None:
             return None, *nothing
         path, truth = known[name]
-        look = detector.look(mmcv.imread(path, flag, channel_order='rgb'), truth)
+        look = detector.look(read_rgb(path, flag), truth)
         return look.image, look, *detector.show(look, threshold)
 
     def move(look, threshold):

@@ -448,7 +448,15 @@ def test_another_splits_classes(tmp_path):
     # No other split is there: the names are its own, and may be corrected.
     coco_to_darknet(other, tmp_path / 'images', tmp_path / 'out')
     assert (tmp_path / 'out' / 'obj.names').read_text().split() == ['early', 'other']
-    # Somebody else's are not.
-    (tmp_path / 'out' / 'train.txt').unlink()
-    with pytest.raises(ValueError, match="another split has the classes \\['early', 'other'\\]"):
-        coco_to_darknet(coco_file(tmp_path), tmp_path / 'images', tmp_path / 'out')
+    # Somebody else's are not: lists that lie elsewhere, under other names, or not there at all.
+    data, listed = (tmp_path / 'out' / name for name in ('obj.data', 'train.txt'))
+    for file, text in (
+        (listed, 'data/obj/a.jpg\n'),
+        (data, f'{data.read_text()}valid = {tmp_path}/out/test.txt\n'),
+        (listed, None),
+    ):
+        content = file.read_text()
+        file.write_text(text) if text else file.unlink()
+        with pytest.raises(ValueError, match="another split has the classes \\['early', 'other'"):
+            coco_to_darknet(coco_file(tmp_path), tmp_path / 'images', tmp_path / 'out')
+        file.write_text(content)

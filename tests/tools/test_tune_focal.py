@@ -98,7 +98,7 @@ def test_search_and_go_on(config, tmp_path, tool, capsys):
 
 def test_does_not_go_on_with_something_else(config, tmp_path):
     def study():
-        return tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', [], 2, 0)
+        return tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', 2, 0)
 
     cfg = Config.fromfile(config)
     tuning.remember(study(), cfg, loss='loss_obj', metric=None)
@@ -111,6 +111,17 @@ def test_does_not_go_on_with_something_else(config, tmp_path):
     cfg.train_cfg.max_epochs = 50
     with pytest.raises(ValueError, match='another config: give another'):
         tuning.remember(study(), cfg, loss='loss_obj', metric=None)
+
+
+def test_a_refused_search_leaves_nothing(config, tmp_path, tool, refused):
+    arguments = [config, '--work-dir', tmp_path / 'out', '--search', 'gamma']
+    (tmp_path / 'out').mkdir()
+    study = tuning.make_study('out', f'sqlite:///{tmp_path}/out/study.db', 5, 0)
+    cfg = Config.fromfile(config)
+    tuning.remember(study, cfg, loss='model.bbox_head.loss_obj', metric=None)
+    other = ['--cfg-options', 'model.bbox_head.loss_obj.loss_weight=1.0']
+    assert 'its 0 trials have another config' in refused(tool('tune_focal'), *arguments, *other)
+    assert not study.trials
 
 
 def test_alphas_of_each_class_are_left_alone(config):
@@ -211,7 +222,8 @@ def test_every_choice_of_every_detector_builds(file, tmp_path):
     loss_key, loss_type = tuning.find_loss(cfg)
     space = tuning.space_of(loss_type)
     first = tuning.first_trials(tuning.loss_at(cfg, loss_key), tuple(space), space)
-    study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', first, 2, 0)
+    study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', 2, 0)
+    tuning.enqueue(study, first)
     tried = []
     for _ in range(3):
         trial = study.ask()
@@ -234,7 +246,8 @@ def test_every_choice_of_every_detector_builds(file, tmp_path):
 def test_going_on_with_a_seed_tries_something_else(tmp_path):
     drawn, first = [], [dict(gamma=0.0), dict(gamma=2.0)]
     for _ in range(2):
-        study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', first, 9, 0)
+        study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', 9, 0)
+        tuning.enqueue(study, first)
         for _ in range(4):
             trial = study.ask()
             drawn.append(trial.suggest_float('gamma', **tuning.SPACE['gamma']))
@@ -247,13 +260,22 @@ def test_what_was_interrupted_is_tried_again(tmp_path):
     states = optuna.trial.TrialState
 
     def study():
-        return tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', first, 9, 0)
+        opened = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', 9, 0)
+        tuning.enqueue(opened, first)
+        return opened
 
     opened = study()
     opened.tell(opened.ask(), state=states.FAIL)
     opened = study()
-    tried = [opened.ask().suggest_float('gamma', **tuning.SPACE['gamma']) for _ in range(2)]
+    trials = [opened.ask() for _ in range(2)]
+    tried = [trial.suggest_float('gamma', **tuning.SPACE['gamma']) for trial in trials]
     assert sorted(tried) == [0.0, 2.0]
+    assert not study().get_trials(states=[states.WAITING])
+    # What fails each time is not tried for ever.
+    again = trials[tried.index(0.0)]
+    opened.tell(again, state=states.FAIL)
+    opened = study()
+    opened.tell(opened.ask(), state=states.FAIL)
     assert not study().get_trials(states=[states.WAITING])
 
 

@@ -6,6 +6,7 @@ import cv2
 import pytest
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
+from PIL import Image
 
 from mmdet_yolo2fl.inference import load_inferencer
 
@@ -15,6 +16,7 @@ from mmdet_yolo2fl.inference.web_page import (  # noqa: E402
     known_images,
     launch,
     make_page,
+    read_rgb,
 )
 
 
@@ -64,6 +66,12 @@ def test_truths_of_the_test_set(squares, detector, data_root):
 
 def test_no_image_of_the_test_set_is_needed(squares):
     assert known_images(Config.fromfile(squares[0]), 0) == {}
+
+
+@pytest.mark.parametrize('flag', ['color', 'color_ignore_orientation'])
+def test_colours_of_known_images(tmp_path, flag):
+    Image.new('RGB', (4, 3), 'red').save(tmp_path / 'red.png')
+    assert read_rgb(str(tmp_path / 'red.png'), flag)[0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize(
