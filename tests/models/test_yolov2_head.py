@@ -459,6 +459,29 @@ def test_prediction_in_pixels_of_the_original_image():
     torch.testing.assert_close(result.bboxes, torch.tensor([[192.0, 16.0, 256.0, 32.0]]))
 
 
+def test_one_head_on_maps_of_several_shapes():
+    """Portrait after landscape, of as many cells."""
+    head = build()
+    for height, width in ((H, W), (W, H)):
+        pred = torch.full((1, 3, 5 + C, height, width), -9.0)
+        pred[0, 0, :2], pred[0, 0, 2:4] = 0.0, 0.0
+        pred[0, 0, 4:, height - 1, 0] = 9.0  # the lowest cell on the left
+        size = (height * 32, width * 32)
+        meta = dict(batch_input_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
+        (result,) = head.predict_by_feat((pred.flatten(1, 2),), [meta])
+        assert result.bboxes[0].tolist() == [0, size[0] - 32, 32, size[0]]
+
+
+def test_anchors_that_are_larger_than_the_map_in_one_direction():
+    """As in multi-scale training of wide objects: only anchors in pixels are larger in both."""
+    wide = dict(type='YOLOV2AnchorGenerator', anchors=[(2.1 * W, 1.0)])
+    head, pred = build(anchor_generator=wide), random_map()[:, : 5 + C]
+    assert head.loss_by_feat(pred, TRUTHS, metas())['loss_obj'].isfinite()
+    large = dict(type='YOLOV2AnchorGenerator', anchors=[(2.1 * W, 2.1 * H)])
+    with pytest.raises(ValueError, match='every anchor is twice as large'):
+        build(anchor_generator=large).loss_by_feat(pred, TRUTHS, metas())
+
+
 LETTERBOX = dict(pad_offset=(30.0, 12.0), scale_factor=(0.5, 2.0), ori_shape=(36, 200))
 
 
