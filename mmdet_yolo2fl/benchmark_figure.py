@@ -24,8 +24,13 @@ COLUMNS = {
 }
 
 
-def draw(rows):
-    """AP50 over milliseconds, if accuracies are known; else milliseconds and memory as bars."""
+def draw(rows: list[dict]) -> Figure:
+    """AP50 over milliseconds, if accuracies are known; else milliseconds and memory as bars.
+
+    Args:
+        rows (list[dict]): A detector in a mode each, by the keys of ``COLUMNS``: what failed is not
+            there. Accuracies lie in 0..1.
+    """
     known = [row for row in rows if {'AP50', 'prediction_ms'} <= {*row}]
     lines = len({row['config'] for row in known}) if known else len(rows)
     figure = Figure(figsize=(8 if known else 12, max(5, 0.5 * lines + 1)))
@@ -59,7 +64,7 @@ def draw(rows):
         else:
             axis.set_xlim(0, 1.2 * max(times))
         axis.grid(alpha=0.3)
-        write_labels(axis, labels, everywhere)
+        _write_labels(axis, labels, everywhere)
         return figure
     labels = [
         row['config'] + ('' if row['mode'] == 'float32' else f', {row["mode"]}') for row in rows
@@ -77,7 +82,7 @@ def draw(rows):
     return figure
 
 
-def write_labels(axis, labels, points):
+def _write_labels(axis, labels: dict[str, tuple], points: list[tuple]) -> None:
     """Names at their points, inside, where they hide no point and no other name, if possible."""
     axis.figure.draw_without_rendering()  # now the points have their places
     axis.autoscale(False)

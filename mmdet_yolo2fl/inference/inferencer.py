@@ -11,7 +11,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..checkpoints import load_only_weights, verify_checkpoint
-from ..config_parts import unwrapped
+from ..config_parts import type_name, unwrapped
 from ..detector import check_state_fits
 
 
@@ -34,7 +34,7 @@ class _Inferencer(DetInferencer):
 
 
 def _color_type(step: dict) -> str:
-    return step.get('color_type', 'color') if 'LoadImage' in str(step['type']) else ''
+    return step.get('color_type', 'color') if 'LoadImage' in type_name(step) else ''
 
 
 def reading_flag(cfg: Config) -> str:
