@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from mmdet.registry import DATASETS, MODELS
 from mmengine.registry import init_default_scope
@@ -19,7 +20,7 @@ from mmengine.registry import init_default_scope
 from mmdet_yolo2fl.analysis.evaluation import COCO_SIZES
 from mmdet_yolo2fl.anchor_clusters import resize_step
 from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
-from mmdet_yolo2fl.config_parts import leaf_datasets
+from mmdet_yolo2fl.config_parts import as_list, leaf_datasets
 from mmdet_yolo2fl.imbalance import (
     class_weights,
     count_priors,
@@ -120,12 +121,61 @@ def collect(args):
         images=len(dataset),
         classes=classes,
         boxes_per_image=per_image.tolist(),
-        yolov2=isinstance(getattr(detector, 'bbox_head', None), YOLOV2Head),
+        loss=class_loss(cfg, detector, len(names)),
         predictions_per_image=priors,
         predictions_per_object=priors and priors / per_image.mean(),
         positives_per_image=positives,
         predictions_per_positive=priors / positives if priors and positives else None,
     )
+
+
+def class_loss(cfg, detector, num_classes):
+    """What a class loss of the config must say beside its alphas, as it is saved."""
+    yolov2 = isinstance(getattr(detector, 'bbox_head', None), YOLOV2Head)
+    stages = cfg.model.get('roi_head') or {}
+    heads = as_list(cfg.model.get('bbox_head')) or as_list(stages.get('bbox_head'))
+    known = (heads[0].get('loss_cls') or {}) if heads else {}
+    # YOLOv2 jointly, as it was measured: docs/parts.md, three ways to classify.
+    options = dict(loss_weight=4.0) if yolov2 else {}
+    for name, default in dict(activated=False, reduction='mean', loss_weight=1.0).items():
+        if not yolov2 and known.get(name, default) != default:
+            options[name] = known[name]
+    columns = {
+        module.fc_cls.out_features for module in detector.modules() if has_classifier(module)
+    }
+    return dict(
+        joint=yolov2,
+        # A second stage has a column for it, and then a softmax.
+        background=columns == {num_classes + 1},
+        hooks=bool(cfg.get('custom_hooks')),
+        options=options,
+    )
+
+
+def has_classifier(module):
+    return isinstance(getattr(module, 'fc_cls', None), torch.nn.Linear)
+
+
+def config_lines(figures):
+    """Three ways to write the weights into the config."""
+    loss, classes = figures['loss'], figures['classes'].values()
+    alphas = [f'{row["alpha"]:.3f}' for row in classes]
+    weights = [f'{row["effective_number_weight"]:.3f}' for row in classes]
+    if loss['background']:
+        alphas.append(f'{figures["alpha"]:.3f}')
+        weights.append('1.000')
+    start = 'loss_obj=None, ' if loss['joint'] else ''
+    start += "loss_cls=dict(_delete_=True, type='BalancedFocalLoss', "
+    start += f'use_sigmoid={not loss["background"]}, gamma=2.0, '
+    end = ''.join(f', {name}={value!r}' for name, value in loss['options'].items()) + ')'
+    beta = '' if figures['beta'] == 0.999 else f', beta={figures["beta"]:g}'
+    hooks = '_base_.custom_hooks + ' if loss['hooks'] else ''
+    return [
+        f'{start}alpha=[{", ".join(alphas)}]{end}',
+        f'{start}alpha={figures["alpha"]:g}, class_weight=[{", ".join(weights)}]{end}',
+        f"custom_hooks = {hooks}[dict(type='ClassWeightHook'{beta})]  # these weights, counted "
+        'each time',
+    ]
 
 
 def report(figures):
@@ -164,21 +214,11 @@ def report(figures):
             f'Positives of an image: {figures["positives_per_image"]:.2f}; predictions for each '
             f'positive: {figures["predictions_per_positive"]:.0f}.'
         )
-    alphas = ', '.join(f'{row["alpha"]:.3f}' for row in classes.values())
-    weights = ', '.join(f'{row["effective_number_weight"]:.3f}' for row in classes.values())
-    beta = '' if figures['beta'] == 0.999 else f', beta={figures["beta"]:g}'
-    focal = "loss_cls=dict(_delete_=True, type='BalancedFocalLoss', use_sigmoid=True, "
-    weight = ''
-    if figures['yolov2']:  # jointly, as it was measured: docs/parts.md, three ways to classify
-        focal, weight = f'loss_obj=None, {focal}', ', loss_weight=4.0'
     lines += [
         '',
         'For the config, where the loss tells the classes apart; one of the three, and measured:',
         '',
-        f'    {focal}gamma=2.0, alpha=[{alphas}]{weight})',
-        f'    {focal}gamma=2.0, alpha={figures["alpha"]:g}, class_weight=[{weights}]{weight})',
-        f"    custom_hooks = _base_.custom_hooks + [dict(type='ClassWeightHook'{beta})]  # these "
-        'weights, counted each time',
+        *(f'    {line}' for line in config_lines(figures)),
     ]
     return '\n'.join(lines)
 

@@ -3,6 +3,7 @@
 from .atomic_backend import AtomicLocalBackend
 from .hooks import (
     AccumulatedParamSchedulerHook,
+    AdaptiveLossSyncHook,
     AtomicCheckpointHook,
     ChannelsLastHook,
     ClassWeightHook,
@@ -16,6 +17,7 @@ from .work_dir_lock import work_dir_lock
 
 __all__ = [
     'AccumulatedParamSchedulerHook',
+    'AdaptiveLossSyncHook',
     'AtomicCheckpointHook',
     'AtomicLocalBackend',
     'BurnInLR',

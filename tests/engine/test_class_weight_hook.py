@@ -116,3 +116,44 @@ def test_unfit_models(options, loss, message):
 def test_bad_arguments(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         ClassWeightHook(**options)
+
+
+@pytest.mark.parametrize(('kind', 'columns'), [('BBoxHead', 4), ('DIIHead', 3), ('SABLHead', 4)])
+def test_columns_of_second_stages(kind, columns):
+    """DIIHead, of Sparse R-CNN, has none for the background; SABLHead names a hidden width."""
+    sigmoid = kind == 'DIIHead'
+    loss = dict(type='BalancedFocalLoss', use_sigmoid=sigmoid)
+    run = run_of(BalancedFocalLoss())
+    run.model.bbox_head = MODELS.build(dict(type=f'mmdet.{kind}', num_classes=3, loss_cls=loss))
+    ClassWeightHook().before_train(run)
+    found = run.model.bbox_head.loss_cls
+    expected = [*class_weights(COUNTS), *[1.0] * (columns - 3)]
+    np.testing.assert_allclose(found.class_weight, expected, rtol=1e-6)
+    assert run.model.bbox_head.fc_cls.out_features == columns
+    assert found(torch.randn(5, columns), torch.tensor([0, 1, 2, 2, 0])).isfinite()
+
+
+@pytest.mark.parametrize(
+    ('kind', 'two_stages', 'named'),
+    [
+        ('DeformableDETRHead', True, True),
+        ('DeformableDETRHead', False, False),
+        ('DINOHead', True, False),
+    ],
+)
+def test_the_first_stage_of_deformable_detr_is_named(kind, two_stages, named, caplog):
+    init_default_scope('mmdet')
+    loss = dict(type='BalancedFocalLoss', use_sigmoid=True)
+    run = run_of(BalancedFocalLoss())
+    run.model.bbox_head = MODELS.build(
+        dict(
+            type=kind,
+            num_classes=3,
+            share_pred_layer=not two_stages,
+            num_pred_layer=7 if two_stages else 6,
+            as_two_stage=two_stages,
+            loss_cls=loss,
+        )
+    )
+    ClassWeightHook().before_train(run)
+    assert ('calls every object of the first stage' in caplog.text) == named

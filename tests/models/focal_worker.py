@@ -19,20 +19,35 @@ def losses():
 
 
 def train(rows):
-    """States and gradients after the steps on some rows of each batch."""
+    """States after the steps on some rows of each batch, and every gamma."""
     found = {}
     for name, loss in losses().items():
+        gammas = []
         for pred, labels in batch():
-            pred = pred[rows].requires_grad_()
-            loss(pred, labels[rows], avg_factor=5.0).backward()
-        found[name] = (loss.state_dict(), pred.grad)
+            loss(pred[rows].requires_grad_(), labels[rows], avg_factor=5.0).backward()
+            loss.synchronize()
+            gammas.append(loss.gamma.clone())
+        found[name] = (loss.state_dict(), torch.stack(gammas))
+    return found
+
+
+def train_alone(rank):
+    """States after an iteration in which only the first process had objects to call it with."""
+    found = {}
+    for name, loss in losses().items():
+        if rank == 0:
+            pred, labels = next(batch())
+            loss(pred.requires_grad_(), labels)
+        loss.synchronize()
+        found[name] = loss.state_dict()
     return found
 
 
 def share(rank, folder):
-    """Write ``rank_{rank}.pth`` of half of the batch."""
+    """Write ``rank_{rank}.pth`` of half of the batch, and ``alone_{rank}.pth``."""
     dist.init_process_group(
         'gloo', init_method=(folder / 'rendezvous').as_uri(), rank=rank, world_size=2
     )
     torch.save(train(slice(20 * rank, 20 * rank + 20)), folder / f'rank_{rank}.pth')
+    torch.save(train_alone(rank), folder / f'alone_{rank}.pth')
     dist.destroy_process_group()

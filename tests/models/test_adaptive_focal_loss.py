@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from mmdet.registry import MODELS
 
 import mmdet_yolo2fl  # noqa: F401
-from mmdet_yolo2fl.models.losses import BalancedFocalLoss, balanced_focal_loss
+from mmdet_yolo2fl.models.losses import (
+    BalancedFocalLoss,
+    adaptive_focal_loss,
+    balanced_focal_loss,
+)
 from mmdet_yolo2fl.models.losses.focal_sum import class_gradients
 
 C = 3
@@ -284,22 +288,52 @@ def test_state_is_saved_and_resumed_exactly(make, seed, number, saved_after, row
 
 
 @pytest.mark.parametrize('make', [automated, equalized])
-def test_all_ranks_add_up(make, monkeypatch):
-    """Two ranks with half a batch each have the state of one with all of it."""
+def test_the_mean_of_two_ranks(make, monkeypatch):
+    """Two ranks with half a batch each have the gamma of one with all of it."""
     (logits, labels, weight), *_ = batches(1)
-    whole, half = make(), make()
+    whole, half, other = make(), make(), make()
     whole(logits.requires_grad_(), labels, weight, avg_factor=3.0)
-    from mmdet_yolo2fl.models.losses import adaptive_focal_loss
-
-    sums = []
-    monkeypatch.setattr(adaptive_focal_loss, 'all_reduce', lambda x: sums.append(x.clone()))
-    other = make()
-    other(logits[10:], labels[10:], weight[10:], avg_factor=3.0)
-    theirs = sums.pop()
-    monkeypatch.setattr(adaptive_focal_loss, 'all_reduce', lambda x: x.add_(theirs))
     half(logits[:10], labels[:10], weight[:10], avg_factor=3.0)
-    for name, state in whole.state_dict().items():
-        torch.testing.assert_close(state, half.state_dict()[name])
+    other(logits[10:], labels[10:], weight[10:], avg_factor=3.0)
+    assert not torch.equal(half.gamma, whole.gamma)
+
+    def mean(buffers, op):
+        assert op == 'mean'
+        for mine, name in zip(buffers, half.state):
+            mine.copy_((mine + getattr(other, name)) / 2)
+
+    monkeypatch.setattr(adaptive_focal_loss, 'all_reduce_params', mean)
+    half.synchronize()
+    torch.testing.assert_close(half.gamma, whole.gamma)
+
+
+@pytest.mark.parametrize('make', [automated, equalized])
+def test_other_processes_are_named_once(make, monkeypatch):
+    said = []
+    monkeypatch.setattr(adaptive_focal_loss, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(adaptive_focal_loss, 'print_log', lambda text, *_: said.append(text))
+    (logits, labels, _), *_ = batches(1)
+    loss, shared = make(), make()
+    shared.synchronize()
+    for _ in range(2):
+        loss(logits.requires_grad_(), labels)
+        shared(logits, labels)
+    assert len(said) == 1 and "custom_hooks = [dict(type='AdaptiveLossSyncHook')]" in said[0]
+
+
+@pytest.mark.parametrize('make', [automated, equalized])
+def test_calls_for_single_elements_are_not_training(make):
+    """By such calls PAA ranks its candidates."""
+    (logits, labels, _), *_ = batches(1)
+    loss, plain = make(), make(reduction='none')
+    before = {name: state.clone() for name, state in loss.state_dict().items()}
+    elements = loss(logits.requires_grad_(), labels, avg_factor=1.0, reduction_override='none')
+    assert elements.shape == logits.shape
+    for name, state in loss.state_dict().items():
+        torch.testing.assert_close(state, before[name], rtol=0, atol=0, equal_nan=True)
+    # FSAF's reduction: these are its training.
+    plain(logits, labels)
+    assert plain.gamma.tolist() != loss.gamma.tolist()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import torch
 from mmdet.models.losses import FocalLoss
 from mmdet.registry import HOOKS, MODELS
 from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 
 from mmdet_yolo2fl.models import BalancedFocalLoss, EqualizedFocalLoss, FocalSSDHead
@@ -121,6 +123,43 @@ def test_without_focusing_equals_the_cross_entropy_of_yolov3(slot):
     )
     other = losses_of(detector(name, swap(slot, 'CrossEntropyLoss', **options)))
     torch.testing.assert_close(mine[slot], other[slot], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'epoch, slot, mine, theirs',
+    [
+        (
+            0,
+            'initial_loss_cls',
+            dict(gamma=1.5, alpha=0.3),
+            dict(type='FocalLoss', gamma=1.5, alpha=0.3),
+        ),
+        # From epoch 4 on the labels are the alignments.
+        (4, 'loss_cls', dict(gamma=0, alpha=None), dict(type='QualityFocalLoss', beta=0)),
+    ],
+)
+def test_tood_gives_probabilities(epoch, slot, mine, theirs, monkeypatch):
+    cfg = get_config('mmdet::tood/tood_r50_fpn_1x_coco.py').model
+    cfg.bbox_head.update(num_classes=4, in_channels=32, feat_channels=32, stacked_convs=2)
+    cfg.bbox_head.anchor_generator.strides = [8, 16]
+    cfg.bbox_head.train_cfg = cfg.train_cfg
+    samples = batch(SIZE, 3)['data_samples']
+    for one in samples:
+        one.set_metainfo(dict(pad_shape=(SIZE, SIZE)))
+    torch.manual_seed(0)
+    features = [torch.randn(2, 32, SIZE // stride, SIZE // stride) for stride in (8, 16)]
+    # MMDetection's head asks it.
+    monkeypatch.setattr(MessageHub, '_instance_dict', MessageHub._instance_dict.copy())
+    MessageHub.get_instance('tood').update_info('epoch', epoch)
+    found = []
+    for loss in (dict(type='BalancedFocalLoss') | mine, theirs):
+        cfg.bbox_head[slot] = loss | dict(use_sigmoid=True, activated=True)
+        torch.manual_seed(0)
+        head = MODELS.build(cfg.bbox_head).train()
+        head.init_weights()
+        found.append(head.loss(features, samples)['loss_cls'])
+    assert sum(found[0]) > 0
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
 
 
 def test_without_focusing_equals_the_quality_loss_of_rtmdet():

@@ -208,6 +208,8 @@ def test_is_built_from_a_config_with_mmdetections_argument():
         (dict(alpha_mode='other'), 'alpha_mode'),
         (dict(reduction='max'), 'reduction'),
         (dict(use_sigmoid=True, activation='softmax'), 'contradicts'),
+        (dict(activated=True, activation='sigmoid'), 'activated=True contradicts'),
+        (dict(activated=True, use_sigmoid=False), 'activated=True contradicts'),
     ],
 )
 def test_bad_arguments(kwargs, message):

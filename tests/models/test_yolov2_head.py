@@ -361,6 +361,17 @@ def test_anchors_of_another_stride_than_the_map_are_refused():
         build(anchor_generator=generator).loss_by_feat(random_map(), TRUTHS, metas())
 
 
+@pytest.mark.parametrize('height, fits', [(3 * 32 + 31, True), (4 * 32, False)])
+def test_inputs_that_are_no_multiple_of_the_stride(height, fits):
+    """The network may leave out part of a cell, but not a whole one."""
+    meta = dict(batch_input_shape=(height, 160), img_shape=(height, 160))
+    if fits:
+        build().loss_by_feat(random_map(), TRUTHS, [meta] * len(TRUTHS))
+    else:
+        with pytest.raises(ValueError, match='map of 3x5 cells does not fit .* 128x160 pixels'):
+            build().loss_by_feat(random_map(), TRUTHS, [meta] * len(TRUTHS))
+
+
 def test_anchors_of_which_none_fits_the_map_are_refused():
     generator = dict(type='YOLOV2AnchorGenerator', anchors=[(11, 13), (16, 30), (33, 23)])
     with pytest.raises(ValueError, match='as large as the map of 3x5 cells, or more.*not pixels'):
@@ -470,6 +481,17 @@ def test_one_head_on_maps_of_several_shapes():
         meta = dict(batch_input_shape=size, img_shape=size, scale_factor=(1.0, 1.0))
         (result,) = head.predict_by_feat((pred.flatten(1, 2),), [meta])
         assert result.bboxes[0].tolist() == [0, size[0] - 32, 32, size[0]]
+
+
+def test_one_head_in_several_precisions():
+    """After mixed precision the priors are none of half precision."""
+    generator = dict(type='YOLOV2AnchorGenerator', anchors=[(1.1, 2.3), (3.7, 1.9), (0.3, 0.7)])
+    head, pred = build(anchor_generator=generator), random_map()
+    assert pred.dtype == torch.float64
+    expected = head.loss_by_feat((pred,), TRUTHS, metas())
+    other = build(anchor_generator=generator)
+    other.loss_by_feat((pred.float(),), TRUTHS, metas())
+    assert other.loss_by_feat((pred,), TRUTHS, metas()) == expected
 
 
 def test_anchors_that_are_larger_than_the_map_in_one_direction():

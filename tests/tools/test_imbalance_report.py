@@ -2,6 +2,8 @@ import json
 
 import cv2
 import pytest
+from mmdet.registry import MODELS
+from mmengine.config import Config
 
 CONFIG = """
 _base_ = ['{base}/configs/yolov2_fl.py']
@@ -87,6 +89,82 @@ def test_the_lines_for_the_config_are_of_the_options(tool, tmp_path, data_root, 
     assert 'gamma=2.0, alpha=[0.500, 0.500], loss_weight=4.0)' in printed
     assert 'gamma=2.0, alpha=0.5, class_weight=[1.000, 1.000], loss_weight=4.0)' in printed
     assert "[dict(type='ClassWeightHook', beta=0.9)]" in printed
+
+
+OF_OTHERS = """
+_base_ = 'mmdet::{name}.py'
+model = dict({change})
+train_dataloader = dict(
+    _delete_=True,
+    batch_size=2,
+    dataset=dict(
+        type='CocoDataset',
+        data_root='{root}',
+        ann_file='train.json',
+        data_prefix=dict(img=''),
+        metainfo=dict(classes=('red', 'blue')),
+        pipeline=[dict(type='Resize', scale=(180, 120), keep_ratio=False)],
+    ),
+)
+"""
+
+
+@pytest.mark.parametrize(
+    'name, change, options, columns',
+    [
+        (
+            'retinanet/retinanet_r18_fpn_1x_coco',
+            'bbox_head=dict(num_classes=2)',
+            dict(reduction='mean', loss_weight=1.0, activation='sigmoid'),
+            2,
+        ),
+        (
+            'yolox/yolox_tiny_8xb8-300e_coco',
+            'bbox_head=dict(num_classes=2)',
+            dict(reduction='sum', loss_weight=1.0, activation='sigmoid'),
+            2,
+        ),
+        (
+            'conditional_detr/conditional-detr_r50_8xb2-50e_coco',
+            'bbox_head=dict(num_classes=2)',
+            dict(reduction='mean', loss_weight=2.0, activation='sigmoid'),
+            2,
+        ),
+        (
+            'tood/tood_r50_fpn_1x_coco',
+            'bbox_head=dict(num_classes=2)',
+            dict(reduction='mean', loss_weight=1.0, activation='none'),
+            2,
+        ),
+        (
+            'faster_rcnn/faster-rcnn_r50_fpn_1x_coco',
+            'roi_head=dict(bbox_head=dict(num_classes=2))',
+            dict(reduction='mean', loss_weight=1.0, activation='softmax'),
+            3,
+        ),
+    ],
+)
+def test_the_lines_for_other_detectors(
+    tool, tmp_path, data_root, capsys, name, change, options, columns
+):
+    """They keep what the head needs of its loss, and build as they stand."""
+    file = tmp_path / 'other.py'
+    file.write_text(OF_OTHERS.format(name=name, change=change, root=data_root))
+    tool('imbalance_report')([str(file), '--out', str(tmp_path / 'out')])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    losses = [line for line in lines if line.startswith('loss_cls=dict(_delete_=True')]
+    assert len(losses) == 2
+    for line in losses:
+        cfg = eval(f'dict({line})')['loss_cls']
+        del cfg['_delete_']
+        loss = MODELS.build(cfg)
+        assert {key: getattr(loss, key) for key in options} == options
+        by_class = loss.alpha if loss.class_weight is None else loss.class_weight
+        assert by_class.numel() == columns
+    (hooks,) = (line for line in lines if line.startswith('custom_hooks'))
+    other = tmp_path / 'with_hook.py'
+    other.write_text(f"_base_ = 'other.py'\n{hooks}\n")
+    assert Config.fromfile(other).custom_hooks[-1].type == 'ClassWeightHook'
 
 
 def test_usage_errors(tool, refused, tmp_path, data_root):

@@ -1,4 +1,5 @@
 from .accumulated_scheduler_hook import AccumulatedParamSchedulerHook
+from .adaptive_loss_sync_hook import AdaptiveLossSyncHook
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .channels_last_hook import ChannelsLastHook
 from .class_weight_hook import ClassWeightHook
@@ -8,6 +9,7 @@ from .random_state_hook import RandomStateHook
 
 __all__ = [
     'AccumulatedParamSchedulerHook',
+    'AdaptiveLossSyncHook',
     'AtomicCheckpointHook',
     'ChannelsLastHook',
     'ClassWeightHook',

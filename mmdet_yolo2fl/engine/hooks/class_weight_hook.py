@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.models.dense_heads import DeformableDETRHead
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -83,6 +83,12 @@ class ClassWeightHook(Hook):
                 'ClassWeightHook: ClassAwareSampler shows rare classes as often as others already, '
                 'and the weights of the classes favour them once more: take one of the two'
             )
+        # Not its heirs: DINO has the classes there too.
+        if any(type(m) is DeformableDETRHead and m.as_two_stage for m in modules.values()):
+            runner.logger.warning(
+                'ClassWeightHook: MMDetection calls every object of the first stage of Deformable '
+                f'DETR {classes[0]!r}, and gives it the weight of that class'
+            )
         counts = class_counts(runner.train_dataloader.dataset, len(classes))
         weights = class_weights(counts, self.method, self.beta)
         for name in names:
@@ -124,7 +130,9 @@ def _head(modules: dict[str, nn.Module], loss_name: str) -> nn.Module:
 
 def _columns(head: nn.Module) -> int:
     """How many columns the predictions have that a head gives to its ``loss_cls``."""
+    if hasattr(head, 'fc_cls'):
+        # A second stage: with a column for the background, but in Sparse R-CNN.
+        return head.fc_cls.out_features
     if hasattr(head, 'cls_out_channels'):
         return head.cls_out_channels
-    # Of a second stage, which always has a column for the background.
-    return getattr(head, 'num_classes', -1) + isinstance(head, BBoxHead)
+    return getattr(head, 'num_classes', -1)

@@ -1,19 +1,31 @@
 """Focal losses that set their own gamma from what training shows them."""
 
+import logging
+
 import torch
 from mmdet.registry import MODELS
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce_params, get_world_size
+from mmengine.logging import print_log
 from torch import Tensor
 
 from .balanced_focal_loss import BalancedFocalLoss, dense_target
 from .focal_sum import FocalTerms, class_gradients
 
 
-class _AdaptiveFocalLoss(BalancedFocalLoss):
-    """Looks at every training batch before its loss is taken."""
+class AdaptiveFocalLoss(BalancedFocalLoss):
+    """Looks at every training batch before its loss is taken.
+
+    Without asking the other ranks: a head may leave out the call on a rank that has no object
+    (YOLOX's classes, DINO's denoising), and the others would wait for it. ``AdaptiveLossSyncHook``
+    brings the ranks together after each iteration.
+    """
+
+    # The buffers that training changes.
+    state: tuple[str, ...]
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.is_shared = False
         if self.activation != 'sigmoid':
             raise ValueError(
                 f'{type(self).__name__}: works on the logits of a sigmoid, got '
@@ -21,16 +33,35 @@ class _AdaptiveFocalLoss(BalancedFocalLoss):
             )
 
     def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
-        """As :meth:`BalancedFocalLoss.forward`; in training mode the state goes on."""
-        # Without predictions too: the other ranks wait for this one's sums.
-        if self.training and torch.is_grad_enabled():
+        """As :meth:`BalancedFocalLoss.forward`; in training mode the state goes on.
+
+        Not where single elements are asked for (``reduction_override='none'``): by such calls
+        heads rank candidates (PAA), or samplers hard examples (OHEM).
+        """
+        if self.training and torch.is_grad_enabled() and reduction_override != 'none':
+            if not self.is_shared and get_world_size() > 1:
+                self.is_shared = True  # said once
+                print_log(
+                    f'{type(self).__name__}: each process goes by its own images. Add '
+                    "custom_hooks = [dict(type='AdaptiveLossSyncHook')] to bring them together",
+                    'current',
+                    logging.WARNING,
+                )
             with torch.no_grad():
-                self._observe(pred, target, weight, avg_factor)
+                self._observe(
+                    pred, target, weight, avg_factor, reduction_override or self.reduction
+                )
         return super().forward(pred, target, weight, avg_factor, reduction_override)
+
+    @torch.no_grad()
+    def synchronize(self) -> None:
+        """Take the mean of the states of all ranks, which must all call it."""
+        self.is_shared = True
+        all_reduce_params([getattr(self, name) for name in self.state], op='mean')
 
 
 @MODELS.register_module()
-class AutomatedFocalLoss(_AdaptiveFocalLoss):
+class AutomatedFocalLoss(AdaptiveFocalLoss):
     """Focal loss whose gamma follows the progress of training (arXiv:1904.09048).
 
     ``gamma = -log(p)``, where p is the running mean of the probability that the network gives to
@@ -54,13 +85,17 @@ class AutomatedFocalLoss(_AdaptiveFocalLoss):
         gamma (float): Where it starts, until objects were seen. Defaults to 2.0.
         **kwargs: As of :class:`BalancedFocalLoss`, with 'sigmoid' as activation.
 
+    Every rank goes by its own batch; :class:`AdaptiveLossSyncHook` brings them together.
+
     Attributes:
-        gamma (Tensor): 0-d buffer, saved; the same on every rank.
+        gamma (Tensor): 0-d buffer, saved.
         running_sums (Tensor): ``(2,)`` buffer, saved: of the probabilities, and of the elements.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
+
+    state = ('running_sums',)
 
     def __init__(
         self,
@@ -95,7 +130,17 @@ class AutomatedFocalLoss(_AdaptiveFocalLoss):
         """With a gamma that the next call does not change under this one's backward pass."""
         return super().terms._replace(gamma=self.gamma.clone())
 
-    def _observe(self, pred, target, weight, avg_factor) -> None:
+    def synchronize(self) -> None:
+        """As of every adaptive loss; and gamma follows."""
+        super().synchronize()
+        self._follow()
+
+    def _follow(self) -> None:
+        gamma = (-self.prob_correct.log()).clamp(0, self.max_gamma)
+        # Until the first object it stays where it starts.
+        self.gamma.copy_(torch.where(self.running_sums[1] > 0, gamma, self.gamma))
+
+    def _observe(self, pred, target, weight, avg_factor, reduction) -> None:
         rows, labels, _, score, weight = self._rows(pred, target, weight)
         if self.over == 'all' or labels.shape == rows.shape:
             labels = dense_target(rows, labels if score is None else (labels, score)).float()
@@ -115,18 +160,16 @@ class AutomatedFocalLoss(_AdaptiveFocalLoss):
                 index = labels.clamp(max=weight.shape[1] - 1)[:, None]
                 counted = counted * weight.gather(1, index)[:, 0]
         sums = torch.stack([(correct * counted).sum(), counted.sum()])
-        all_reduce(sums)
         # Without an object in the whole batch, or with a prediction that is not finite,
         # everything stays as it is.
         seen = (sums[1] > 0) & sums.isfinite().all()
         mixed = self.momentum * self.running_sums + (1 - self.momentum) * sums
         self.running_sums.copy_(torch.where(seen, mixed, self.running_sums))
-        gamma = (-self.prob_correct.log()).clamp(0, self.max_gamma)
-        self.gamma.copy_(torch.where(seen, gamma, self.gamma))
+        self._follow()
 
 
 @MODELS.register_module()
-class EqualizedFocalLoss(_AdaptiveFocalLoss):
+class EqualizedFocalLoss(AdaptiveFocalLoss):
     """Focal loss with a gamma and a weight for each class (arXiv:2201.02593, section 3).
 
     ``gamma_j = gamma + scale_factor (1 - g_j)``, and the loss of class j is weighted by
@@ -135,8 +178,8 @@ class EqualizedFocalLoss(_AdaptiveFocalLoss):
     more, than one in balance.
 
     The gradients are those by the logits, computed from their formula in the forward pass, after
-    weighting and averaging, and summed over the ranks. A head that calls the loss for several
-    levels updates the ratio at each call.
+    weighting and averaging. A head that calls the loss for several levels updates the ratio at
+    each call. Every rank goes by its own batch; :class:`AdaptiveLossSyncHook` brings them together.
 
     Args:
         num_classes (int): C.
@@ -147,12 +190,13 @@ class EqualizedFocalLoss(_AdaptiveFocalLoss):
             ``label_smoothing``.
 
     Attributes:
-        positive_gradient, negative_gradient (Tensor): ``(C,)`` buffers, saved; the same on every
-            rank.
+        positive_gradient, negative_gradient (Tensor): ``(C,)`` buffers, saved.
 
     Raises:
         ValueError: If an argument is out of its range, or predictions have other than C classes.
     """
+
+    state = ('positive_gradient', 'negative_gradient')
 
     def __init__(
         self,
@@ -212,11 +256,10 @@ class EqualizedFocalLoss(_AdaptiveFocalLoss):
             )
         return super().forward(pred, target, weight, avg_factor, reduction_override)
 
-    def _observe(self, pred, target, weight, avg_factor) -> None:
+    def _observe(self, pred, target, weight, avg_factor, reduction) -> None:
         gradients = torch.stack(class_gradients(*self._rows(pred, target, weight)))
-        if self.reduction == 'mean':
+        if reduction == 'mean':
             gradients = gradients / (pred.numel() if avg_factor is None else avg_factor)
-        all_reduce(gradients)
         # One prediction that is not finite must not stay for good.
         gradients = gradients.where(gradients.isfinite(), 0)
         self.positive_gradient += gradients[0]

@@ -125,6 +125,8 @@ class BalancedFocalLoss(nn.Module):
             ``(1 - s) y + s / 2``; with softmax ``(1 - s) y + s / C``. Defaults to 0.0.
         poly_epsilon (float): Adds ``epsilon (1 - pt)^(gamma + 1)``, weighted as the rest: poly-1
             of focal loss (arXiv:2204.12511, section 4). Defaults to 0.0.
+        activated (bool): MMDetection's name for the activation 'none', as ``TOODHead`` needs it.
+            Defaults to False.
         reduction (str): 'none', 'mean' or 'sum'. Defaults to 'mean'.
         loss_weight (float): Multiplies the result. Defaults to 1.0.
 
@@ -144,6 +146,7 @@ class BalancedFocalLoss(nn.Module):
         loss_weight: float = 1.0,
         label_smoothing: float = 0.0,
         poly_epsilon: float = 0.0,
+        activated: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing <= 1:
@@ -156,7 +159,7 @@ class BalancedFocalLoss(nn.Module):
                 f'BalancedFocalLoss: poly_epsilon must be finite and >= -1, got {poly_epsilon}'
             )
         if activation is None:
-            activation = 'softmax' if use_sigmoid is False else 'sigmoid'
+            activation = 'softmax' if use_sigmoid is False else 'none' if activated else 'sigmoid'
         _check_choice('activation', activation, ACTIVATIONS)
         _check_choice('alpha_mode', alpha_mode, ALPHA_MODES)
         _check_choice('reduction', reduction, ('none', 'mean', 'sum'))
@@ -164,6 +167,10 @@ class BalancedFocalLoss(nn.Module):
             raise ValueError(
                 f'BalancedFocalLoss: use_sigmoid={use_sigmoid} contradicts '
                 f'activation={activation!r}; give one of them'
+            )
+        if activated and activation != 'none':
+            raise ValueError(
+                f'BalancedFocalLoss: activated=True contradicts activation={activation!r}'
             )
         if not isinstance(gamma, (int, float)) or not 0 <= gamma < float('inf'):
             raise ValueError(
@@ -224,8 +231,9 @@ class BalancedFocalLoss(nn.Module):
                 raise ValueError(
                     f'BalancedFocalLoss: {name} has {value.numel()} values, but the prediction '
                     f'of shape {tuple(pred.shape)} has {pred.shape[-1]} classes. If that is one '
-                    'more than there are, the head works with softmax: set use_sigmoid=True in '
-                    'the config, or give the background a value too'
+                    'more than there are, the last is the background: a dense head leaves it out '
+                    'with use_sigmoid=True in the config; a second stage (BBoxHead) keeps it, '
+                    'there take use_sigmoid=False and give it a value too'
                 )
         if isinstance(avg_factor, (int, float)) and not avg_factor >= 0:
             raise ValueError(f'BalancedFocalLoss: avg_factor must be >= 0, got {avg_factor}')
