@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 from collections import ChainMap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+from .config_parts import type_name
 from .models.losses import AutomatedFocalLoss, EqualizedFocalLoss
 
 # What may be searched. Gamma 5 is the largest of the focal loss paper (table 1b).
@@ -35,12 +36,12 @@ RETRIES = 2
 FIRST = (dict(gamma=0.0, alpha=0.5), dict(gamma=2.0, alpha=0.25), {})
 
 
-def space_of(loss_type: str) -> dict[str, dict]:
-    """``SPACE``, as far as a loss takes it.
+def space_of(loss: type) -> dict[str, dict]:
+    """``SPACE``, as far as a class of losses takes it.
 
     ``EqualizedFocalLoss`` knows no gamma of 0, and ``AutomatedFocalLoss`` finds its own.
     """
-    space, loss = dict(SPACE), MODELS.get(loss_type)
+    space = dict(SPACE)
     if issubclass(loss, EqualizedFocalLoss):
         space['gamma'] = dict(low=0.25, high=5.0)
     if issubclass(loss, AutomatedFocalLoss):
@@ -95,45 +96,58 @@ def first_precision(metrics: dict) -> str:
     raise KeyError(f'none of {list(metrics)} is a mean average precision: name one by --metric')
 
 
-def find_loss(cfg: Config, slot: str | None = None) -> tuple[str, str]:
-    """The key of the focal loss in a config, such as ``model.bbox_head.loss_cls``, and its type.
+def find_loss(cfg: Config, slot: str | None = None) -> tuple[str, type]:
+    """The key of the focal loss in a config, such as ``model.bbox_head.loss_cls``, and its class.
 
     Args:
         cfg (Config): The config.
-        slot (str, optional): Name or key of the loss. Defaults to the first whose class takes a
-            gamma.
+        slot (str, optional): Name or key of the loss; of several stages it means all. Defaults
+            to the first whose class takes a gamma.
 
     Raises:
         ValueError: If there is none, or the name fits several.
     """
-    found = {}
-
-    def walk(node, key):
-        if isinstance(node, (dict, ConfigDict)):
-            if 'loss' in key and _takes_gamma(node.get('type')):
-                found[key] = node
-            for name, child in node.items():
-                walk(child, f'{key}.{name}')
-        elif isinstance(node, (list, tuple)):
-            for index, child in enumerate(node):
-                walk(child, f'{key}.{index}')
-
-    walk(cfg.model, 'model')
+    found = {
+        key: _class_of(part)
+        for key, part in _parts(cfg.model, 'model')
+        if 'loss' in key and _takes_gamma(_class_of(part))
+    }
     keys = [key for key in found if slot is None or key == slot or key.split('.')[-1] == slot]
-    if not keys or (slot is not None and len(keys) > 1):
+    if not keys or (slot is not None and len({*map(_any_stage, keys)}) > 1):
         raise ValueError(
             f'{cfg.filename}: {"no focal loss" if not keys else "several losses"} '
             f'{"" if slot is None else f"named {slot} "}in the model; there are {list(found)}'
         )
-    return keys[0], found[keys[0]]['type']
+    return keys[0], found[keys[0]]
 
 
+def _parts(node, key: str) -> Iterator[tuple[str, dict]]:
+    """Every dict within, with its dotted key."""
+    if isinstance(node, dict):
+        yield key, node
+    children = node.items() if isinstance(node, dict) else enumerate(node)
+    for name, child in children:
+        if isinstance(child, (dict, list, tuple)):
+            yield from _parts(child, f'{key}.{name}')
+
+
+def _any_stage(key: str) -> str:
+    return re.sub(r'\.\d+(?=\.|$)', '', key)
+
+
+def _class_of(part: dict) -> type | None:
+    kind = part.get('type')
+    # In configs of pure Python it is a class already.
+    return MODELS.get(kind) if isinstance(kind, str) else kind
+
+
+# Of the matching, with the gamma and alpha of focal loss.
+COSTS = ('FocalLossCost', 'BinaryFocalLossCost')
 # Their gamma is another one: of boxes, of neighbours of a peak, of a sigmoid.
 OTHER_GAMMAS = ('BalancedL1Loss', 'GaussianFocalLoss', 'EQLV2Loss')
 
 
-def _takes_gamma(kind) -> bool:
-    loss = MODELS.get(kind) if isinstance(kind, str) else None
+def _takes_gamma(loss: type | None) -> bool:
     if loss is None or loss.__name__ in OTHER_GAMMAS:
         return False
     return 'gamma' in inspect.signature(loss).parameters
@@ -141,6 +155,8 @@ def _takes_gamma(kind) -> bool:
 
 def changes(cfg: Config, loss_key: str, chosen: dict[str, float]) -> dict[str, float]:
     """What a choice changes in a config: the loss, and the matching costs that are to equal it.
+
+    The same loss in other stages (Sparse R-CNN) is changed with it.
 
     Args:
         cfg (Config): The config.
@@ -150,14 +166,13 @@ def changes(cfg: Config, loss_key: str, chosen: dict[str, float]) -> dict[str, f
     Returns:
         dict[str, float]: Dotted keys and values.
     """
-    found = {f'{loss_key}.{name}': value for name, value in chosen.items()}
-    assigner = (cfg.model.get('train_cfg') or {}).get('assigner') or {}
-    for index, cost in enumerate(assigner.get('match_costs') or ()):
-        if cost['type'] == 'FocalLossCost':
-            for name in ('gamma', 'alpha'):
-                if name in chosen:
-                    key = f'model.train_cfg.assigner.match_costs.{index}.{name}'
-                    found[key] = chosen[name]
+    found, kind = {}, _class_of(loss_at(cfg, loss_key))
+    for key, part in _parts(cfg.model, 'model'):
+        if _any_stage(key) == _any_stage(loss_key) and _class_of(part) is kind:
+            found |= {f'{key}.{name}': value for name, value in chosen.items()}
+        elif type_name(part) in COSTS:
+            costs = {name: chosen[name] for name in ('gamma', 'alpha') if name in chosen}
+            found |= {f'{key}.{name}': value for name, value in costs.items()}
     return found
 
 
@@ -192,7 +207,7 @@ def first_trials(
         list[dict[str, float]]: A number for everything that is searched; none twice.
     """
     # A loss may leave some of them to the class that it extends.
-    defaults = ChainMap(*(_defaults(kind) for kind in inspect.getmro(MODELS.get(loss['type']))))
+    defaults = ChainMap(*(_defaults(kind) for kind in inspect.getmro(_class_of(loss))))
     own = {name: loss.get(name, defaults.get(name)) for name in search}
     trials = []
     for first in FIRST:

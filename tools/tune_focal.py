@@ -81,8 +81,8 @@ def main(args=None):
     cfg = read_config(args, parser, 'model', 'train_dataloader', 'train_cfg', 'val_dataloader')
     load_only_weights()
     try:
-        loss_key, loss_type = tuning.find_loss(cfg, args.loss)
-        space = tuning.space_of(loss_type)
+        loss_key, loss = tuning.find_loss(cfg, args.loss)
+        space = tuning.space_of(loss)
     except ValueError as error:
         parser.error(str(error))
     if args.epochs:
@@ -91,7 +91,9 @@ def main(args=None):
         cfg = with_epochs(cfg, args.epochs)
     takes = [name for name in PARAMETERS if name in space]
     if set(args.search or ()) - set(takes):
-        parser.error(f'--search: a {loss_type} finds its own gamma; there are {", ".join(takes)}')
+        parser.error(
+            f'--search: a {loss.__name__} finds its own gamma; there are {", ".join(takes)}'
+        )
     args.search = args.search or tuning.searched(cfg, loss_key, takes)
     first = tuning.first_trials(tuning.loss_at(cfg, loss_key), args.search, space)
     check_data(cfg, parser, 'train', 'val')

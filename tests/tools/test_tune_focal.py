@@ -5,13 +5,16 @@ from pathlib import Path
 
 import cv2
 import pytest
+from mmdet.models import FocalLoss
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
 
 optuna = pytest.importorskip('optuna')
 
 from mmdet_yolo2fl import tuning  # noqa: E402
+from mmdet_yolo2fl.models import BalancedFocalLoss, EqualizedFocalLoss  # noqa: E402
 from mmdet_yolo2fl.study import learning_curve  # noqa: E402
 from tests.processes import context, exit_codes, start  # noqa: E402
 
@@ -200,9 +203,9 @@ def test_a_validation_without_boxes_is_a_precision_of_0():
 
 def test_finds_the_loss_of_any_detector():
     cfg = Config(dict(model=dict(bbox_head=dict(loss_cls=dict(type='FocalLoss', gamma=2.0)))))
-    assert tuning.find_loss(cfg) == ('model.bbox_head.loss_cls', 'FocalLoss')
+    assert tuning.find_loss(cfg) == ('model.bbox_head.loss_cls', FocalLoss)
     cfg.model.bbox_head.loss_obj = dict(type='BalancedFocalLoss')
-    assert tuning.find_loss(cfg, 'loss_obj') == ('model.bbox_head.loss_obj', 'BalancedFocalLoss')
+    assert tuning.find_loss(cfg, 'loss_obj') == ('model.bbox_head.loss_obj', BalancedFocalLoss)
     # It has a beta, and no gamma.
     cfg.model.bbox_head = dict(loss_cls=dict(type='QualityFocalLoss'))
     with pytest.raises(ValueError, match='no focal loss'):
@@ -219,8 +222,8 @@ def test_finds_the_loss_of_any_detector():
 def test_every_choice_of_every_detector_builds(file, tmp_path):
     cfg = Config.fromfile(file)
     init_default_scope('mmdet')
-    loss_key, loss_type = tuning.find_loss(cfg)
-    space = tuning.space_of(loss_type)
+    loss_key, loss = tuning.find_loss(cfg)
+    space = tuning.space_of(loss)
     first = tuning.first_trials(tuning.loss_at(cfg, loss_key), tuple(space), space)
     study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', 2, 0)
     tuning.enqueue(study, first)
@@ -240,7 +243,39 @@ def test_every_choice_of_every_detector_builds(file, tmp_path):
                 assert (cost.gamma, cost.alpha) == (chosen['gamma'], chosen['alpha'])
         tried.append(chosen['gamma'])
         study.tell(trial, 0.1)
-    assert tried[:2] == [0.0, 2.0] or (tried[0] == 2.0 and loss_type == 'EqualizedFocalLoss')
+    assert tried[:2] == [0.0, 2.0] or (tried[0] == 2.0 and loss is EqualizedFocalLoss)
+
+
+def test_stages_and_their_matching_move_together():
+    cfg = get_config('mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py')
+    loss_key, loss = tuning.find_loss(cfg, 'loss_cls')
+    assert loss is FocalLoss
+    cfg.merge_from_dict(tuning.changes(cfg, loss_key, dict(gamma=1.5, alpha=0.3, loss_weight=3.0)))
+    for head, stage in zip(cfg.model.roi_head.bbox_head, cfg.model.train_cfg.rcnn):
+        assert head.loss_cls == dict(
+            type='FocalLoss', use_sigmoid=True, gamma=1.5, alpha=0.3, loss_weight=3.0
+        )
+        cost = stage.assigner.match_costs[0]
+        assert cost == dict(type='FocalLossCost', gamma=1.5, alpha=0.3, weight=2.0)
+    assert len(cfg.model.roi_head.bbox_head) == 6
+
+
+def test_a_config_of_pure_python(tmp_path):
+    """Its types are classes."""
+    file = tmp_path / 'pure.py'
+    file.write_text(
+        'from mmengine.config import read_base\n'
+        'from mmdet.models import FocalLoss, RetinaHead, RetinaNet\n'
+        'model = dict(type=RetinaNet, bbox_head=dict(type=RetinaHead, num_classes=2,\n'
+        '             in_channels=8, loss_cls=dict(type=FocalLoss, alpha=0.4)))\n'
+    )
+    cfg = Config.fromfile(file)
+    loss_key, loss = tuning.find_loss(cfg)
+    assert (loss_key, loss) == ('model.bbox_head.loss_cls', FocalLoss)
+    first = tuning.first_trials(tuning.loss_at(cfg, loss_key), ['gamma', 'alpha'])
+    assert first[-1] == dict(gamma=2.0, alpha=0.4)
+    cfg.merge_from_dict(tuning.changes(cfg, loss_key, first[0]))
+    assert MODELS.build(cfg.model.bbox_head).loss_cls.gamma == 0.0
 
 
 def test_going_on_with_a_seed_tries_something_else(tmp_path):
