@@ -13,11 +13,12 @@ A study is a Python file of MMEngine's kind:
 
 A study of what happens at test time (NMS, other sizes, flips) trains nothing:
 
-    checkpoint = '../work_dirs/study/mine/focal/seed_{seed}/epoch_30.pth'   # beside the file
+    checkpoint = '../work_dirs/study/mine/focal/seed_{seed}/epoch_30.pth'   # or an address
     rows = {'plain': dict(), 'flips': dict(tta=True), 'soft NMS': dict(model=dict(test_cfg=...))}
 
 Each row then evaluates that checkpoint on the config's test set; `tta` is that of `tools/test.py`.
-A row may have a `checkpoint` of its own.
+A row may have a `checkpoint` of its own, beside rows that are trained if the config's sets for
+validation and test are the same.
 
 Every run has a folder of its own, with its whole config; one that was interrupted goes on from
 its last checkpoint, one that is complete is not repeated. Nor is one that stands in a table with
@@ -48,6 +49,7 @@ from .checkpoints import (
     verify_checkpoint,
     verify_initial_checkpoints,
 )
+from .config_parts import leaves, type_name
 from .datasets.annotation_check import check_annotations
 from .detector import check_fit
 from .engine import work_dir_lock
@@ -79,8 +81,8 @@ class Run:
         config (Config): Everything, before the budget.
         folder (Path): Its work directory.
         budget (dict): ``images`` or ``minutes``, or empty.
-        checkpoint (str): Relative to ``study_file``; it is evaluated, and nothing is trained.
-            Empty for a training.
+        checkpoint (str): Relative to ``study_file``, or an address; it is evaluated, and nothing
+            is trained. Empty for a training.
         study_file (Path): Where it stands.
     """
 
@@ -94,8 +96,10 @@ class Run:
 
     @property
     def checkpoint_file(self) -> Path | None:
-        """What is evaluated; None for a training."""
-        return self.study_file.parent / self.checkpoint if self.checkpoint else None
+        """What is evaluated, if it lies here; None for a training."""
+        if not self.checkpoint or '://' in self.checkpoint:
+            return None
+        return self.study_file.parent / Path(self.checkpoint).expanduser()
 
     @property
     def result(self) -> dict | None:
@@ -183,6 +187,8 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
         seeds = changes.get('seeds') or spec.get('seeds') or [0]
         if not isinstance(seeds, (list, tuple)):
             raise ValueError(f'{file}: the row {row!r}: seeds must be a list, got {seeds!r}')
+        if not all(type(seed) is int for seed in seeds):
+            raise ValueError(f'{file}: the row {row!r}: seeds must be whole numbers, got {seeds!r}')
         source = changes.get('config') or spec.get('config')
         if source is None:
             raise ValueError(f'{file}: neither the study nor the row {row!r} has a `config`')
@@ -227,7 +233,26 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
             run = Run(row, seed, config, folder, budget, of_seed, Path(file))
             numbered.append((number, position, run))
     numbered.sort(key=lambda item: item[:2])
-    return Study(Path(file).stem, baseline, [run for *_, run in numbered])
+    runs = [run for *_, run in numbered]
+    _check_one_set(file, runs)
+    return Study(Path(file).stem, baseline, runs)
+
+
+def _check_one_set(file: Path, runs: list[Run]) -> None:
+    """Of trained rows and checkpoints in one table, on one set of images."""
+    trained = next((run for run in runs if not run.checkpoint), None)
+    for run in runs if trained else ():
+        if run.checkpoint and _images_of(run.config, 'test') != _images_of(trained.config, 'val'):
+            raise ValueError(
+                f'{file}: rows such as {trained.row!r} are trained and evaluated on the val set, '
+                f'but the checkpoint of the row {run.row!r} on another test set: give that row '
+                'the same one (test_dataloader and test_evaluator), or a study of its own'
+            )
+
+
+def _images_of(config: Config, split: str) -> list[dict]:
+    found = leaves(config[f'{split}_dataloader'].dataset)
+    return [{key: value for key, value in one.items() if key != 'pipeline'} for one in found]
 
 
 def folder_name(row: str) -> str:
@@ -302,7 +327,9 @@ def _forget_other_configs(run: Run) -> None:
 def _by_class(run: Run, split: str, classes: Sequence[str]) -> dict[str, float]:
     """AP50 and AP, of all and of every class, of the detections that CocoMetric wrote, if any."""
     prefix, metrics = run.folder / DETECTIONS, {}
-    if not Path(f'{prefix}.bbox.json').is_file():
+    # Of a teacher and its student that file is the student's.
+    of_student = split == 'val' and _chosen(run.config)
+    if of_student or not Path(f'{prefix}.bbox.json').is_file():
         return {}
     truths = next(iter(coco_files(run.config, split)), None)
     for name, (ap50, ap) in ap_by_class(prefix, truths, classes).items():
@@ -311,10 +338,17 @@ def _by_class(run: Run, split: str, classes: Sequence[str]) -> dict[str, float]:
     return metrics
 
 
+def _chosen(config: Config) -> str:
+    """'teacher' or 'student' in semi-supervised training, where MMDetection evaluates both."""
+    if type_name(config.get('val_cfg') or {}) != 'TeacherStudentValLoop':
+        return ''
+    return (config.model.get('semi_test_cfg') or {}).get('predict_on', 'teacher')
+
+
 def _evaluate(run: Run) -> dict:
     config = copy.deepcopy(run.config)
     config.resume = False
-    config.load_from = str(verify_checkpoint(run.checkpoint_file))
+    config.load_from = str(verify_checkpoint(run.checkpoint_file or run.checkpoint))
     check_annotations(config.test_dataloader.dataset, by_coco=coco_files(config, 'test'))
     runner = Runner.from_cfg(config)
     check_fit(runner.model, config.load_from)
@@ -328,7 +362,7 @@ def _evaluate(run: Run) -> dict:
         images=len(runner.test_dataloader.dataset),
         parameters=sum(weight.numel() for weight in runner.model.parameters()),
         precision='float16' if (config.get('test_cfg') or {}).get('fp16') else 'float32',
-        checkpoint_digest=digest(run.checkpoint_file),
+        checkpoint_digest=digest(Path(config.load_from)),
     )
 
 
@@ -363,6 +397,9 @@ def _train(run: Run) -> dict:
     else:  # it was killed between the last evaluation and this point
         metrics = runner.val_loop.run()
     classes = runner.val_dataloader.dataset.metainfo['classes']
+    if who := _chosen(config):
+        start = f'{who}/'
+        metrics |= {n.removeprefix(start): v for n, v in metrics.items() if n.startswith(start)}
     return dict(
         metrics=metrics | _by_class(run, 'val', classes),
         curve=curve,

@@ -22,6 +22,9 @@ def within_budget(config: Config, budget: dict, folder: Path) -> Config:
         budget (dict): ``images`` (seen in training) or ``minutes`` (of training on this machine,
             without evaluation; 12 iterations are timed first).
         folder (Path): Where the number of epochs is kept for a resumed run.
+
+    Raises:
+        ValueError: If it buys less than half an epoch: one would be another budget.
     """
     if not budget:
         return config
@@ -35,6 +38,11 @@ def within_budget(config: Config, budget: dict, folder: Path) -> Config:
     else:
         iterations = math.ceil(images / config.train_dataloader.batch_size)
         epochs = 60 * budget['minutes'] / (_seconds_an_iteration(config, folder) * iterations)
+    if epochs < 0.5:
+        raise ValueError(
+            f'{folder}: a budget of {budget} buys {epochs:.2g} epochs of {images} images, less '
+            'than half of one: give more, or let an epoch be a part of the images (`indices`)'
+        )
     epochs = max(1, round(epochs))
     write_text(kept, str(epochs))
     return with_epochs(config, epochs)

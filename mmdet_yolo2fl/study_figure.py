@@ -9,6 +9,7 @@ from .study_tables import (
     curve_metric,
     headline,
     markdown,
+    points_of,
     read_csv,
     read_curves,
     summarize,
@@ -50,16 +51,17 @@ def draw(
     palette = colormaps['tab10' if len(names) <= 10 else 'tab20'].colors
     colors = [palette[index % len(palette)] for index in range(len(names))]
     for axis, metric in zip(axes, metrics):
+        one = points_of(summary[metric]['mean'] for summary in summaries)
         for position, (summary, color) in enumerate(zip(summaries, colors)):
             values = [
-                100 * result['metrics'].get(metric, np.nan)
+                one * result['metrics'].get(metric, np.nan)
                 for result in results
                 if result['row'] == summary['row']
             ]
             axis.plot(values, [position] * len(values), 'o', color=color, alpha=0.4, markersize=5)
-            spread = 100 * (summary[metric]['std'] or 0)
+            spread = one * (summary[metric]['std'] or 0)
             axis.errorbar(
-                100 * summary[metric]['mean'],
+                one * summary[metric]['mean'],
                 position,
                 xerr=spread,
                 fmt='D',
@@ -67,18 +69,23 @@ def draw(
                 capsize=3,
             )
             if summary['row'] == baseline:
-                axis.axvline(100 * summary[metric]['mean'], color='grey', ls=':')
+                axis.axvline(one * summary[metric]['mean'], color='grey', ls=':')
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [''] * len(names))
         axis.invert_yaxis()
-        axis.set(title=metric, xlabel='points; mean, standard deviation, single seeds')
+        what = 'points; ' if one == 100 else ''
+        axis.set(title=metric, xlabel=f'{what}mean, standard deviation, single seeds')
         axis.grid(axis='x', alpha=0.3)
     if curves:
+        points = [point for seeds in curves.values() for one in seeds.values() for point in one]
+        one = points_of(value for _, value in points)
+        # No training has that many epochs.
+        unit = 'epoch' if max(step for step, _ in points) <= 2000 else 'iteration'
         for name, color in zip(names, colors):
             for number, points in enumerate(curves.get(name, {}).values()):
                 epochs, values = zip(*points)
                 label = name if number == 0 else None
-                axes[-1].plot(epochs, 100 * np.array(values), color=color, alpha=0.6, label=label)
-        axes[-1].set(title=f'{curve} during training', xlabel='epoch')
+                axes[-1].plot(epochs, one * np.array(values), color=color, alpha=0.6, label=label)
+        axes[-1].set(title=f'{curve} during training', xlabel=unit)
         axes[-1].grid(alpha=0.3)
         if len(names) <= 12:
             axes[-1].legend(fontsize=7)
@@ -101,7 +108,7 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
         str: The table as Markdown.
 
     Raises:
-        ValueError: If the table is broken, or has none of the metrics.
+        ValueError: If the table is broken, or lacks one of the metrics.
     """
     results = read_csv(table)
     rows = dict.fromkeys(result['row'] for result in results)
@@ -111,9 +118,9 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
     if metrics is None:
         by_class = sorted(name for name in known if name.startswith('AP50 '))
         metrics = [*headline(known), *(by_class if len(by_class) <= MAX_CLASSES else ())]
-    if not known.intersection(metrics):
-        raise ValueError(f'{table} has none of {metrics}; it has {sorted(known)}')
-    metrics = [metric for metric in metrics if metric in known]
+    lacking = [metric for metric in metrics if metric not in known]
+    if lacking or not metrics:
+        raise ValueError(f'{table} has no {lacking or "metrics"}; it has {sorted(known)}')
     curves = table.with_name(f'{table.stem}_curves.csv')
     curve = curve_metric(curves) if curves.is_file() else ''
     curves = read_curves(curves) if curves.is_file() else {}

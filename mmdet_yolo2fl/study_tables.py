@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,12 @@ def averages(metrics: dict[str, float]) -> dict[str, float]:
     return found
 
 
+def is_twin(name: str) -> bool:
+    """Whether a metric of MMEngine's log says what AP50 and AP of all classes say, or is one of
+    ``CocoMetric``'s further means of the boxes."""
+    return name.startswith('coco/bbox_') or any(name in names for names in HEADLINES[1:])
+
+
 def headline(known: set[str], logged: bool = False) -> list[str]:
     """The names under which AP50 and AP are found; of another metric the first two names.
 
@@ -55,7 +62,7 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
     Args:
         results (list[dict]): Of ``study.carry_out``.
         baseline (str | None): A row.
-        metrics (list[str]): Names of metrics, in 0..1.
+        metrics (list[str]): Names of metrics.
 
     Returns:
         list[dict]: For each row ``row``, ``seeds``, ``minutes``, and for each metric ``mean``,
@@ -100,8 +107,11 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
 
 
 def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) -> str:
-    """The table of :func:`summarize`, in points of AP: means with their standard deviations, and
-    the differences of the first two metrics."""
+    """The table of :func:`summarize`: means with their standard deviations, and the differences
+    of the first two metrics. What lies in 0..1 is in points, as AP is."""
+    points = {
+        metric: points_of(summary[metric]['mean'] for summary in summaries) for metric in metrics
+    }
     head = ['', 'seeds', *metrics]
     compared = metrics[:2] if baseline else []
     head += [f'{metric} against {baseline}, 95 % interval' for metric in compared]
@@ -110,18 +120,25 @@ def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) ->
         cells = [summary['row'], str(summary['seeds'])]
         for metric in metrics:
             numbers = summary[metric]
-            spread = '' if numbers['std'] is None else f' ± {100 * numbers["std"]:.1f}'
+            one = points[metric]
+            spread = '' if numbers['std'] is None else f' ± {one * numbers["std"]:.1f}'
             known = not math.isnan(numbers['mean'])
-            cells.append(f'{100 * numbers["mean"]:.1f}{spread}' if known else '')
+            cells.append(f'{one * numbers["mean"]:.1f}{spread}' if known else '')
         for metric in compared:
-            numbers, text = summary[metric], ''
+            numbers, one, text = summary[metric], points[metric], ''
             if numbers['difference'] is not None and not math.isnan(numbers['difference']):
-                text = f'{100 * numbers["difference"]:+.1f}'
+                text = f'{one * numbers["difference"]:+.1f}'
             if text and numbers['low'] is not None:
-                text += f' ({100 * numbers["low"]:+.1f} to {100 * numbers["high"]:+.1f})'
+                text += f' ({one * numbers["low"]:+.1f} to {one * numbers["high"]:+.1f})'
             cells.append(text)
         lines.append('| ' + ' | '.join([*cells, f'{summary["minutes"]:.1f}']) + ' |')
     return '\n'.join(lines)
+
+
+def points_of(values: Iterable[float]) -> float:
+    """By what a metric is multiplied to be shown: 100, or 1 where a value exceeds 1 (a count, or
+    points already, as MMDetection's panoptic quality)."""
+    return 1 if any(value > 1 for value in values) else 100
 
 
 # What a line says of its run beside the metrics, and how it is read.
@@ -133,12 +150,20 @@ COLUMNS = dict(
 OPTIONAL = ('machine', 'precision', 'config_hash', 'checkpoint_digest')
 
 
-def write_csv(file: Path, results: list[dict]) -> None:
-    """One line for each run: ``COLUMNS``, and AP50 and AP by class."""
+def write_csv(file: Path, results: list[dict], asked: Sequence[str] = ()) -> None:
+    """One line for each run: ``COLUMNS``, AP50 and AP by class, and what other metrics say.
+
+    Args:
+        file (Path): The file.
+        results (list[dict]): Of ``study.carry_out``.
+        asked (Sequence[str]): Further metrics, of those that are left out where there is AP50
+            (:func:`is_twin`).
+    """
     names = set()
     for result in results:
-        own = {key for key in result['metrics'] if '/' not in key}
-        names |= own or set(result['metrics'])
+        known = set(result['metrics'])
+        has_own = HEADLINES[0][0] in known
+        names |= {name for name in known if not (has_own and is_twin(name)) or name in asked}
     names = sorted(names)
     of_checkpoints = any(result.get('checkpoint_digest') for result in results)
     columns = [name for name in COLUMNS if name != 'checkpoint_digest' or of_checkpoints]

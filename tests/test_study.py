@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -114,6 +115,23 @@ def test_a_checkpoint_of_each_seed(tmp_path):
     assert [run.hash for run in load_study(moved, tmp_path).runs] == [run.hash for run in runs]
 
 
+def test_a_checkpoint_beside_trainings(tmp_path):
+    """On the same images."""
+    rows = dict(plain={}, old=dict(checkpoint='a.pth', tta=True))
+    trained, old, *_ = load_study(write_study(tmp_path, rows=rows), tmp_path).runs
+    assert not trained.checkpoint and old.checkpoint == 'a.pth'
+
+
+def test_checkpoints_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    address = 'https://example.org/a_{seed}.pth'
+    rows = dict(public=dict(checkpoint=address), home=dict(checkpoint='~/a.pth'))
+    public, home, *_ = load_study(write_study(tmp_path, rows=rows, baseline=None), tmp_path).runs
+    assert public.checkpoint == 'https://example.org/a_0.pth' and public.checkpoint_file is None
+    assert not public.is_of_other_weights(dict(checkpoint_digest='of_whatever'))
+    assert home.checkpoint_file == tmp_path / 'a.pth'
+
+
 def test_a_result_counts_for_its_own_config_only(tmp_path):
     run = load_study(write_study(tmp_path), tmp_path / 'out').runs[0]
     assert run.result is None
@@ -125,7 +143,7 @@ def test_a_result_counts_for_its_own_config_only(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'budget, epochs', [(dict(minutes=2), 6), (dict(minutes=0.01), 1), (dict(images=50), 5)]
+    'budget, epochs', [(dict(minutes=2), 6), (dict(minutes=0.2), 1), (dict(images=50), 5)]
 )
 def test_epochs_that_a_budget_buys(tmp_path, monkeypatch, budget, epochs):
     run = load_study(write_study(tmp_path, budget=budget), tmp_path).runs[0]
@@ -137,6 +155,18 @@ def test_epochs_that_a_budget_buys(tmp_path, monkeypatch, budget, epochs):
     # A resumed run does not measure again.
     monkeypatch.setattr(study_budget, '_seconds_an_iteration', lambda *_: 1e9)
     assert within_budget(config, budget, tmp_path).train_cfg.max_epochs == epochs
+
+
+@pytest.mark.parametrize('budget', [dict(images=4), dict(minutes=0.1)])
+def test_a_budget_of_less_than_an_epoch(tmp_path, monkeypatch, budget):
+    """One epoch would be another budget than that of the other rows."""
+    config = load_study(write_study(tmp_path), tmp_path).runs[0].config
+    config.train_dataloader.update(batch_size=4)
+    config.train_dataloader.dataset.update(num_images=10)
+    monkeypatch.setattr(study_budget, '_seconds_an_iteration', lambda *_: 7.0)
+    with pytest.raises(ValueError, match='buys 0.[0-9]+ epochs of 10 images'):
+        within_budget(config, budget, tmp_path)
+    assert not (tmp_path / 'epochs').exists()
 
 
 @pytest.mark.parametrize(
@@ -151,6 +181,16 @@ def test_epochs_that_a_budget_buys(tmp_path, monkeypatch, budget, epochs):
         (dict(rows=dict(plain=dict(tta=True))), "row 'plain' has `tta`, but no `checkpoint`"),
         (dict(rows=dict(plain=None)), "row 'plain' must be a dict"),
         (dict(seeds=3), 'seeds must be a list, got 3'),
+        (dict(seeds=['0', '1']), "seeds must be whole numbers, got .'0', '1'"),
+        (
+            dict(
+                rows=dict(
+                    plain={},
+                    old=dict(checkpoint='a.pth', test_dataloader=dict(dataset=dict(num_images=3))),
+                )
+            ),
+            "such as 'plain' are trained .* checkpoint of the row 'old' on another test set",
+        ),
         (dict(rows={'plain': {}, 'plain +': {}}), "'plain \\+', seed 0,.* of the row 'plain'"),
         (dict(rows={'plain': {}, '+': {}}), "the row '\\+', seed 0, would have the folder"),
         (dict(seeds=[1, 1]), "seed 1, .* of the row 'plain'"),
@@ -204,6 +244,31 @@ def test_each_evaluator_is_its_own(tmp_path):
     rows = dict(plain=dict(val_dataloader=None, val_evaluator=None, val_cfg=None))
     (run,) = load_study(write_study(tmp_path, rows=rows, seeds=[0], checkpoint='a.pth'), '.').runs
     assert 'outfile_prefix' in run.config.test_evaluator
+
+
+@pytest.mark.parametrize('predict_on', ['teacher', 'student'])
+def test_a_teacher_and_its_student(tmp_path, monkeypatch, predict_on):
+    """MMDetection evaluates both, and writes the detections of the second over the first's."""
+    row = dict(
+        val_cfg=dict(_delete_=True, type='TeacherStudentValLoop'),
+        model=dict(semi_test_cfg=dict(predict_on=predict_on)),
+    )
+    (run,) = load_study(
+        write_study(tmp_path, rows=dict(plain=row), seeds=[0]), tmp_path / 'out'
+    ).runs
+    run.folder.mkdir(parents=True)
+    (run.folder / 'detections.bbox.json').write_text('[]')
+    metrics = {'teacher/coco/bbox_mAP_50': 0.6, 'student/coco/bbox_mAP_50': 0.4}
+    point = dict(epoch=2, **metrics)
+    monkeypatch.setattr('mmdet_yolo2fl.study.learning_curve', lambda folder: [point])
+    runner = MagicMock(epoch=2, max_epochs=2)
+    monkeypatch.setattr('mmdet_yolo2fl.study.Runner.from_cfg', lambda config: runner)
+    monkeypatch.setattr('mmdet_yolo2fl.study.precision', lambda wrapper: 'float32')
+    monkeypatch.setattr('mmdet_yolo2fl.study.check_annotations', lambda *_, **__: None)
+    found = carry_out(run)['metrics']
+    assert found['AP50'] == (0.6 if predict_on == 'teacher' else 0.4)
+    write_csv(tmp_path / 'a.csv', [result('plain', 0, 0.5) | dict(metrics=found)])
+    assert read_csv(tmp_path / 'a.csv')[0]['metrics'] == metrics | dict(AP50=found['AP50'])
 
 
 @pytest.mark.parametrize(
@@ -325,6 +390,33 @@ def test_rows_of_other_metrics_are_kept(tmp_path):
     assert '| other | 1 |  |  |  |  |  | 2.0 |' in text and 'nan' not in text
     # One without metrics has shown nothing, and runs again.
     assert sorted(results_by_hash(tmp_path)) == ['other 0', 'plain 0']
+
+
+def test_further_metrics(tmp_path):
+    """What AP50 and AP do not say stays; what they do, and further means of boxes, if asked for."""
+    one, table = result('plain', 0, 0.5), tmp_path / 't.csv'
+    kept = {'AP50': 0.5, 'AP': 0.1, 'AP50 car/van': 0.3, 'coco/segm_mAP': 0.2, 'count': 41.5}
+    left = {'coco/bbox_mAP': 0.1, 'coco/bbox_mAP_s': 0.05, 'pascal_voc/AP50': 0.5}
+    one['metrics'] = kept | left
+    write_csv(table, [one])
+    assert read_csv(table)[0]['metrics'] == kept
+    write_csv(table, [one], ['coco/bbox_mAP_s'])
+    assert read_csv(table)[0]['metrics'] == kept | {'coco/bbox_mAP_s': 0.05}
+    text = write_report(table, None, ['AP', 'coco/segm_mAP', 'coco/bbox_mAP_s', 'count'])
+    assert '| plain | 1 | 10.0 | 20.0 | 5.0 | 41.5 | 2.0 |' in text  # the last is no share
+    with pytest.raises(ValueError, match="has no .'AR'"):
+        write_report(table, None, ['AP', 'AR'])
+
+
+def test_the_picture_of_what_is_no_share(tmp_path):
+    results = [result('plain', 0, 0.5), result('focal', 0, 0.6)]
+    for number, one in enumerate(results):
+        one['metrics']['PQ'] = 41.0 + number
+    curves = {'plain': {0: [(4000, 30.0), (8000, 41.0)]}}
+    precision, quality, curve = draw(results, curves, 'plain', ['AP50', 'PQ'], 'PQ').axes
+    assert precision.get_xlabel().startswith('points; ') and quality.get_xlabel()[0] == 'm'
+    assert quality.lines[0].get_xdata() == [41.0] and precision.lines[0].get_xdata() == [50.0]
+    assert curve.get_xlabel() == 'iteration' and curve.lines[0].get_ydata().max() == 41.0
 
 
 def test_one_evaluation_is_no_curve():

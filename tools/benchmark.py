@@ -50,9 +50,10 @@ from mmdet_yolo2fl.benchmark_figure import COLUMNS, draw
 from mmdet_yolo2fl.checkpoints import verify_checkpoint
 from mmdet_yolo2fl.config_parts import leaves, type_name, unwrapped
 from mmdet_yolo2fl.detector import load_detector
+from mmdet_yolo2fl.evaluators import evaluators, is_coco
 from mmdet_yolo2fl.inference.inferencer import with_grey_arrays
 from mmdet_yolo2fl.measure import alternate, machine, names_of, peak_memory, synchronize, use
-from mmdet_yolo2fl.study_tables import averages, read_csv
+from mmdet_yolo2fl.study_tables import HEADLINES, averages, read_csv
 from mmdet_yolo2fl.whole_files import write_png, write_text
 
 MODES = {
@@ -174,7 +175,7 @@ class Contestant:
         self.args, self.device = args, args.device
         self.amp, channels_last = MODES[mode]
         self.pipeline = Compose(array_pipeline(cfg, args.size))
-        cfg.model.data_preprocessor.batch_augments = None
+        without_batch_augments(cfg.model)
         torch.manual_seed(0)
         model = MODELS.build(cfg.model) if checkpoint == '-' else load_detector(cfg, checkpoint)[0]
         if isinstance(model, SingleStageInstanceSegmentor) and model.with_bbox:
@@ -318,6 +319,15 @@ def number_of_classes(model):
     )
 
 
+def without_batch_augments(part):
+    """Multi-scale training would make the steps differ; a preprocessor may know of none."""
+    if isinstance(part, dict):
+        if 'batch_augments' in part:
+            part['batch_augments'] = None
+        for child in part.values():
+            without_batch_augments(child)
+
+
 def loads_masks(part):
     """Whether a pipeline somewhere in this part of a config loads masks."""
     if isinstance(part, dict):
@@ -367,7 +377,14 @@ def evaluate(path, checkpoint, folder, size=None):
         dataset.pipeline = resized(dataset.pipeline, size)
     # Of its own: MMEngine would write to the folder of the visualizer of that name made first.
     cfg.visualizer = dict(type='DetLocalVisualizer', name=str(folder), vis_backends=[])
-    return averages(Runner.from_cfg(cfg).test())
+    metrics = Runner.from_cfg(cfg).test()
+    found = averages(metrics)
+    if not metrics and any(map(is_coco, evaluators(cfg, 'test'))):
+        # It says nothing where a detector has found nothing.
+        return dict.fromkeys(HEADLINES[0], 0.0)
+    if not found:
+        raise ValueError(f'there is no AP50 among the metrics {sorted(metrics)}')
+    return found
 
 
 @contextmanager

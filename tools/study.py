@@ -83,6 +83,9 @@ def parse_args(args=None):
     wrong = set(args.rows or ()) - known
     if wrong:
         parser.error(f'--rows: {args.study} has no {sorted(wrong)}; it has {sorted(known)}')
+    seeds = {run.seed for run in args.loaded.runs if not args.rows or run.row in args.rows}
+    if args.seeds and not seeds.intersection(args.seeds):
+        parser.error(f'--seeds: {args.study} has none of {args.seeds}; it has {sorted(seeds)}')
     return args
 
 
@@ -104,7 +107,7 @@ def report(args):
     order = list(dict.fromkeys(run.row for run in args.loaded.runs))
     results.sort(key=lambda result: (order.index(result['row']), result['seed']))
     table, curves = args.tables / f'{name}.csv', args.tables / f'{name}_curves.csv'
-    write_csv(table, results)
+    write_csv(table, results, args.metrics or ())
     write_curves(curves, results, args.curve)
     # As a reader of the tables would: everything below comes from them.
     return write_report(table, baseline, args.metrics)
@@ -220,10 +223,11 @@ def main(args=None):
     ]
     missing = [] if args.report else [run for run in chosen if not result_of(args, run)]
     for run in missing:
-        if run.checkpoint and not run.checkpoint_file.is_file():
+        file = run.checkpoint_file
+        if file and '://' not in run.checkpoint and not file.is_file():
             sys.exit(
-                f'{args.study}, {run.row}, seed {run.seed}: there is no checkpoint '
-                f'{run.checkpoint_file}; train it first'
+                f'{args.study}, {run.row}, seed {run.seed}: there is no checkpoint {file}; '
+                'train it first'
             )
     refuse_to_lose_curves(args)
     print(f'{len(chosen)} runs, {len(missing)} of them to do, {args.jobs} at once', flush=True)

@@ -191,6 +191,31 @@ def test_one_evaluation_after_the_other(tool, tmp_path, squares):
     assert found[0] == found[1] and {*found[0]} == {'AP50', 'AP'}
 
 
+def test_an_evaluation_without_ap50(tool, tmp_path, squares, monkeypatch):
+    evaluate = tool('benchmark').__globals__['evaluate']
+    for metrics, found in (({}, dict(AP50=0.0, AP=0.0)), ({'lvis/bbox_AP': 0.3}, None)):
+        runner = SimpleNamespace(test=lambda metrics=metrics: metrics)
+        monkeypatch.setattr(
+            evaluate.__globals__['Runner'], 'from_cfg', lambda cfg, runner=runner: runner
+        )
+        if found:
+            assert evaluate(*squares, tmp_path / 'a') == found
+        else:
+            with pytest.raises(ValueError, match="no AP50 among the metrics .'lvis/bbox_AP'"):
+                evaluate(*squares, tmp_path / 'a')
+
+
+def test_a_preprocessor_that_knows_no_augmentation(tool):
+    without = load_tool('benchmark').__globals__['without_batch_augments']
+    model = Config(
+        dict(model=dict(detector=dict(data_preprocessor=dict(batch_augments=[1])), backbone=dict()))
+    ).model
+    model.data_preprocessor = dict(type='MultiBranchDataPreprocessor')
+    without(model)
+    assert model.detector.data_preprocessor.batch_augments is None
+    assert model.data_preprocessor == dict(type='MultiBranchDataPreprocessor')
+
+
 def test_the_size_of_evaluation_and_timing():
     resized = load_tool('benchmark').__globals__['resized']
     steps = [dict(type='LoadImageFromFile'), dict(type='mmdet.Resize', scale=(9, 9))]

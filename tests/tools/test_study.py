@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mmdet_yolo2fl import study_budget
 from mmdet_yolo2fl.study import load_study
 from tests.processes import start
 from tests.tools.conftest import ROOT, load_tool
@@ -146,9 +147,13 @@ def test_a_killed_run_goes_on(tool, study, tmp_path):
     assert 'resumed epoch: 1' in logs
 
 
-@pytest.mark.parametrize('budget', [dict(images=12), dict(minutes=0.0001)])
-def test_budget(tool, study, tmp_path, budget):
-    main = tool('study')
+@pytest.mark.parametrize('budget', [dict(images=12), dict(minutes=0.25)])
+def test_budget(tool, study, tmp_path, budget, monkeypatch):
+    main, measured = tool('study'), study_budget._seconds_an_iteration
+    # 12 seconds an epoch, whatever this machine needs.
+    monkeypatch.setattr(
+        study_budget, '_seconds_an_iteration', lambda *args: 6.0 * (measured(*args) > 0)
+    )
     main([study(budget), '--worker', 'focal', '0'])
     folder = tmp_path / 'work_dirs/study/trial/focal/seed_0'
     result = json.loads((folder / 'result.json').read_text())
@@ -291,6 +296,7 @@ def test_usage_errors(tool, refused, study, tmp_path):
     main = tool('study')
     assert 'no such study' in refused(main, tmp_path / 'none.py')
     assert 'it has' in refused(main, study(), '--rows', 'x')
+    assert 'has none of [7]; it has [0]' in refused(main, study(), '--seeds', '7')
     assert '--jobs' in refused(main, study(), '--jobs', '0')
 
 
