@@ -9,6 +9,7 @@ import torch
 from mmdet.datasets import MultiImageMixDataset
 from mmdet.models.task_modules import MaxIoUAssigner
 from mmengine.structures import InstanceData
+from torch import nn
 
 from .models.dense_heads import YOLOV2Head
 
@@ -30,6 +31,18 @@ class Objects(NamedTuple):
     boxes: np.ndarray
     images: np.ndarray
     image_sizes: np.ndarray
+
+
+def class_columns(head: nn.Module) -> int:
+    """How many columns the predictions have that a head gives to its ``loss_cls``; -1 if it does
+    not tell."""
+    if hasattr(head, 'fc_cls'):
+        # A second stage: with a column for the background, but in Sparse R-CNN. CrowdDet has two.
+        layer = head.fc_cls[0] if isinstance(head.fc_cls, nn.ModuleList) else head.fc_cls
+        return layer.out_features
+    if hasattr(head, 'cls_out_channels'):
+        return head.cls_out_channels
+    return getattr(head, 'num_classes', -1)
 
 
 def annotations(dataset) -> Iterator[dict]:

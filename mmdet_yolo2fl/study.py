@@ -235,6 +235,7 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
     numbered.sort(key=lambda item: item[:2])
     runs = [run for *_, run in numbered]
     _check_one_set(file, runs)
+    _check_downloads(file, runs)
     return Study(Path(file).stem, baseline, runs)
 
 
@@ -247,6 +248,18 @@ def _check_one_set(file: Path, runs: list[Run]) -> None:
                 f'{file}: rows such as {trained.row!r} are trained and evaluated on the val set, '
                 f'but the checkpoint of the row {run.row!r} on another test set: give that row '
                 'the same one (test_dataloader and test_evaluator), or a study of its own'
+            )
+
+
+def _check_downloads(file: Path, runs: list[Run]) -> None:
+    """MMEngine keeps downloads by their last names alone."""
+    known: dict[str, str] = {}
+    for address in (run.checkpoint for run in runs if '://' in run.checkpoint):
+        name = address.rpartition('/')[2]
+        if known.setdefault(name, address) != address:
+            raise ValueError(
+                f'{file}: {known[name]} and {address} would be downloaded to one file {name}: '
+                'download them yourself, and give their paths'
             )
 
 
@@ -303,9 +316,11 @@ def carry_out(run: Run) -> dict:
         result = _evaluate(run) if run.checkpoint else _train(run)
         result['metrics'] |= averages(result['metrics'])
         by = evaluators(run.config, 'test' if run.checkpoint else 'val')
-        if not result['metrics'] and any(map(is_coco, by)):
+        others = ('teacher/', 'student/')
+        silent = all(name.startswith(others) for name in result['metrics'])
+        if silent and any(map(is_coco, by)):
             # It says nothing where a detector has found nothing.
-            result['metrics'] = dict.fromkeys(HEADLINES[0], 0.0)
+            result['metrics'] |= dict.fromkeys(HEADLINES[0], 0.0)
         result |= dict(
             row=run.row, seed=run.seed, machine=machine(get_device()), config_hash=run.hash
         )
@@ -343,6 +358,13 @@ def _chosen(config: Config) -> str:
     if type_name(config.get('val_cfg') or {}) != 'TeacherStudentValLoop':
         return ''
     return (config.model.get('semi_test_cfg') or {}).get('predict_on', 'teacher')
+
+
+def _with_chosen(metrics: dict, config: Config) -> dict:
+    """The metrics of the one that predicts under their usual names, too."""
+    start = f'{_chosen(config)}/'
+    own = {name.removeprefix(start): v for name, v in metrics.items() if name.startswith(start)}
+    return metrics | own
 
 
 def _evaluate(run: Run) -> dict:
@@ -391,15 +413,13 @@ def _train(run: Run) -> dict:
         runner.train()
     finally:
         minutes = clock.write()
-    curve = learning_curve(run.folder)
+    curve = [_with_chosen(point, config) for point in learning_curve(run.folder)]
     if curve and curve[-1]['epoch'] == (runner.epoch if by_epoch else runner.iter):
         metrics = {key: value for key, value in curve[-1].items() if key != 'epoch'}
     else:  # it was killed between the last evaluation and this point
-        metrics = runner.val_loop.run()
+        runner.val_loop.run()
+        metrics = _with_chosen(clock.metrics, config)
     classes = runner.val_dataloader.dataset.metainfo['classes']
-    if who := _chosen(config):
-        start = f'{who}/'
-        metrics |= {n.removeprefix(start): v for n, v in metrics.items() if n.startswith(start)}
     return dict(
         metrics=metrics | _by_class(run, 'val', classes),
         curve=curve,
@@ -413,14 +433,20 @@ def _train(run: Run) -> dict:
 
 
 class _Clock(Hook):
-    """Counts the minutes of a run, also of one that is killed and resumed."""
+    """Counts the minutes of a run, also of one that is killed and resumed.
+
+    And it has the metrics of the last evaluation, which not every loop returns.
+    """
 
     def __init__(self, file: Path) -> None:
-        self.file, self.start = file, time.monotonic()
+        self.file, self.start, self.metrics = file, time.monotonic(), {}
         self.earlier = float(file.read_text()) if file.is_file() else 0.0
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self.write()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        self.metrics = metrics or {}
 
     def write(self) -> float:
         """The minutes up to now."""

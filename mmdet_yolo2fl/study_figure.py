@@ -78,14 +78,12 @@ def draw(
     if curves:
         points = [point for seeds in curves.values() for one in seeds.values() for point in one]
         one = points_of(value for _, value in points)
-        # No training has that many epochs.
-        unit = 'epoch' if max(step for step, _ in points) <= 2000 else 'iteration'
         for name, color in zip(names, colors):
             for number, points in enumerate(curves.get(name, {}).values()):
                 epochs, values = zip(*points)
                 label = name if number == 0 else None
                 axes[-1].plot(epochs, one * np.array(values), color=color, alpha=0.6, label=label)
-        axes[-1].set(title=f'{curve} during training', xlabel=unit)
+        axes[-1].set(title=f'{curve} during training', xlabel='epoch or iteration')
         axes[-1].grid(alpha=0.3)
         if len(names) <= 12:
             axes[-1].legend(fontsize=7)

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -150,13 +150,13 @@ COLUMNS = dict(
 OPTIONAL = ('machine', 'precision', 'config_hash', 'checkpoint_digest')
 
 
-def write_csv(file: Path, results: list[dict], asked: Sequence[str] = ()) -> None:
+def write_csv(file: Path, results: list[dict], asked: Collection[str] = ()) -> None:
     """One line for each run: ``COLUMNS``, AP50 and AP by class, and what other metrics say.
 
     Args:
         file (Path): The file.
         results (list[dict]): Of ``study.carry_out``.
-        asked (Sequence[str]): Further metrics, of those that are left out where there is AP50
+        asked (Collection[str]): Further metrics, of those that are left out where there is AP50
             (:func:`is_twin`).
     """
     names = set()

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
+from mmdet.models import DETRHead
 from mmdet.registry import DATASETS, MODELS
 from mmengine.registry import init_default_scope
 
@@ -22,6 +22,7 @@ from mmdet_yolo2fl.anchor_clusters import resize_step
 from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
 from mmdet_yolo2fl.config_parts import as_list, leaf_datasets
 from mmdet_yolo2fl.imbalance import (
+    class_columns,
     class_weights,
     count_priors,
     load_objects,
@@ -132,28 +133,24 @@ def collect(args):
 def class_loss(cfg, detector, num_classes):
     """What a class loss of the config must say beside its alphas, as it is saved."""
     yolov2 = isinstance(getattr(detector, 'bbox_head', None), YOLOV2Head)
-    stages = cfg.model.get('roi_head') or {}
-    heads = as_list(cfg.model.get('bbox_head')) or as_list(stages.get('bbox_head'))
+    second = cfg.model.get('roi_head') or {}
+    heads = as_list(cfg.model.get('bbox_head')) or as_list(second.get('bbox_head'))
     known = (heads[0].get('loss_cls') or {}) if heads else {}
     # YOLOv2 jointly, as it was measured: docs/parts.md, three ways to classify.
     options = dict(loss_weight=4.0) if yolov2 else {}
     for name, default in dict(activated=False, reduction='mean', loss_weight=1.0).items():
         if not yolov2 and known.get(name, default) != default:
             options[name] = known[name]
-    columns = {
-        module.fc_cls.out_features for module in detector.modules() if has_classifier(module)
-    }
+    stages = [module for module in detector.modules() if hasattr(module, 'fc_cls')]
     return dict(
         joint=yolov2,
         # A second stage has a column for it, and then a softmax.
-        background=columns == {num_classes + 1},
+        background=bool(stages) and min(map(class_columns, stages)) > num_classes,
+        # It sets the class_weight of its loss by itself.
+        only_alphas=type(getattr(detector, 'bbox_head', None)) is DETRHead,
         hooks=bool(cfg.get('custom_hooks')),
         options=options,
     )
-
-
-def has_classifier(module):
-    return isinstance(getattr(module, 'fc_cls', None), torch.nn.Linear)
 
 
 def config_lines(figures):
@@ -170,12 +167,13 @@ def config_lines(figures):
     end = ''.join(f', {name}={value!r}' for name, value in loss['options'].items()) + ')'
     beta = '' if figures['beta'] == 0.999 else f', beta={figures["beta"]:g}'
     hooks = '_base_.custom_hooks + ' if loss['hooks'] else ''
-    return [
+    lines = [
         f'{start}alpha=[{", ".join(alphas)}]{end}',
         f'{start}alpha={figures["alpha"]:g}, class_weight=[{", ".join(weights)}]{end}',
         f"custom_hooks = {hooks}[dict(type='ClassWeightHook'{beta})]  # these weights, counted "
         'each time',
     ]
+    return lines[:1] if loss['only_alphas'] else lines
 
 
 def report(figures):
@@ -216,7 +214,7 @@ def report(figures):
         )
     lines += [
         '',
-        'For the config, where the loss tells the classes apart; one of the three, and measured:',
+        'For the config, where the loss tells the classes apart; one of them, and measured:',
         '',
         *(f'    {line}' for line in config_lines(figures)),
     ]

@@ -107,7 +107,10 @@ def report(args):
     order = list(dict.fromkeys(run.row for run in args.loaded.runs))
     results.sort(key=lambda result: (order.index(result['row']), result['seed']))
     table, curves = args.tables / f'{name}.csv', args.tables / f'{name}_curves.csv'
-    write_csv(table, results, args.metrics or ())
+    # What a table has of runs whose folders are gone stays.
+    earlier = [args.known.get(result['config_hash']) for result in results]
+    kept = {name for result in filter(None, earlier) for name in result['metrics']}
+    write_csv(table, results, kept.union(args.metrics or ()))
     write_curves(curves, results, args.curve)
     # As a reader of the tables would: everything below comes from them.
     return write_report(table, baseline, args.metrics)

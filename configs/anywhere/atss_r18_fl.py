@@ -7,3 +7,5 @@ model.bbox_head.loss_cls = dict(type='EqualizedFocalLoss', num_classes=4, use_si
 model.bbox_head.num_classes = 4
 model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
 model.data_preprocessor.batch_augments = None
+# One state for all GPUs.
+custom_hooks = _base_.custom_hooks + [dict(type='AdaptiveLossSyncHook')]

@@ -11,10 +11,10 @@ from ...models.losses.adaptive_focal_loss import AdaptiveFocalLoss
 class AdaptiveLossSyncHook(Hook):
     """Bring ``AutomatedFocalLoss`` and ``EqualizedFocalLoss`` of all ranks together.
 
-    ``custom_hooks = [dict(type='AdaptiveLossSyncHook')]``, for training with several processes.
-    After each iteration the losses take the mean of their states: MMEngine's ``SyncBuffersHook``
-    for these alone, and not only after each epoch. Within an iteration a rank goes by the common
-    state and its own batch.
+    For training with several processes, ``dict(type='AdaptiveLossSyncHook')`` among the
+    ``custom_hooks``. After each iteration the losses take the mean of their states: MMEngine's
+    ``SyncBuffersHook`` for these alone, and not only after each epoch. Within an iteration a rank
+    goes by the common state and its own batch.
 
     Raises:
         ValueError: At the start of training, if the model has no such loss.

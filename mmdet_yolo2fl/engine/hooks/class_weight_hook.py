@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from ...imbalance import METHODS, class_counts, class_weights
+from ...imbalance import METHODS, class_columns, class_counts, class_weights
 from ...models.losses import BalancedFocalLoss
 
 
@@ -62,7 +62,9 @@ class ClassWeightHook(Hook):
             names = [name for name in modules if name.split('.')[-1] == 'loss_cls']
             names = [name for name in names if hasattr(modules[name], 'class_weight')]
             names = [
-                name for name in names if _columns(_head(modules, name)) - len(classes) in (0, 1)
+                name
+                for name in names
+                if class_columns(_head(modules, name)) - len(classes) in (0, 1)
             ]
         else:
             names = self.losses
@@ -106,11 +108,11 @@ class ClassWeightHook(Hook):
         loss, head = modules[name], _head(modules, name)
         if loss.class_weight is not None and not hasattr(loss, '_class_weight_hook'):
             raise ValueError(f'ClassWeightHook: the config sets class_weight of {name} already')
-        further = _columns(head) - len(weights)
+        further = class_columns(head) - len(weights)
         if further not in (0, 1):
             raise ValueError(
                 f'ClassWeightHook: the data set has {len(weights)} classes, but {name} belongs to '
-                f'a {type(head).__name__} of {_columns(head)}'
+                f'a {type(head).__name__} of {class_columns(head)}'
             )
         loss._class_weight_hook = True
         # One more for the background of a softmax.
@@ -126,13 +128,3 @@ class ClassWeightHook(Hook):
 
 def _head(modules: dict[str, nn.Module], loss_name: str) -> nn.Module:
     return modules[loss_name.rpartition('.')[0]]
-
-
-def _columns(head: nn.Module) -> int:
-    """How many columns the predictions have that a head gives to its ``loss_cls``."""
-    if hasattr(head, 'fc_cls'):
-        # A second stage: with a column for the background, but in Sparse R-CNN.
-        return head.fc_cls.out_features
-    if hasattr(head, 'cls_out_channels'):
-        return head.cls_out_channels
-    return getattr(head, 'num_classes', -1)

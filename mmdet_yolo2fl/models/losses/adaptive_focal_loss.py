@@ -42,8 +42,8 @@ class AdaptiveFocalLoss(BalancedFocalLoss):
             if not self.is_shared and get_world_size() > 1:
                 self.is_shared = True  # said once
                 print_log(
-                    f'{type(self).__name__}: each process goes by its own images. Add '
-                    "custom_hooks = [dict(type='AdaptiveLossSyncHook')] to bring them together",
+                    f'{type(self).__name__}: each process goes by its own images. '
+                    "dict(type='AdaptiveLossSyncHook') among the custom_hooks brings them together",
                     'current',
                     logging.WARNING,
                 )
