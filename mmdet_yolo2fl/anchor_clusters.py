@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from .config_parts import leaf_datasets, type_name
+from .datasets.transforms.darknet_resize import letterbox_size
 from .whole_files import write_png
 
 # yolov2-voc.cfg
@@ -155,7 +156,7 @@ def load_box_sizes(dataset: dict, input_size: tuple[int, int] | None = None) -> 
     sizes, scales, num_images, num_ignored, num_empty = [np.zeros((0, 2))], [], 0, 0, 0
     console = Console(stderr=True)
     for leaf, pipeline in leaf_datasets(dataset):
-        scale, keep_ratio = resize_step(pipeline, input_size)
+        scale, way = resize_step(pipeline, input_size)
         scales.append(scale)
         console.print(f'Loading the annotations of {leaf["type"]}')
         data = DATASETS.build({**leaf, 'pipeline': []})
@@ -164,7 +165,7 @@ def load_box_sizes(dataset: dict, input_size: tuple[int, int] | None = None) -> 
             info = data.get_data_info(index)
             boxes = [box for box in info['instances'] if not box.get('ignore_flag')]
             num_ignored += len(info['instances']) - len(boxes)
-            size = _scaled_sizes([box['bbox'] for box in boxes], info, scale, keep_ratio)
+            size = _scaled_sizes([box['bbox'] for box in boxes], info, scale, way)
             valid = (size > 0).all(1)
             num_empty += int((~valid).sum())
             sizes.append(size[valid])
@@ -177,42 +178,62 @@ def load_box_sizes(dataset: dict, input_size: tuple[int, int] | None = None) -> 
     return BoxSizes(sizes, scales, num_images, num_ignored, num_empty)
 
 
-def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], bool]:
-    """Width and height of the first step that scales the image, and whether it keeps the ratio.
+def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], str]:
+    """Width and height of the first step that scales the image, and how it does so.
 
     Args:
         pipeline (list[dict]): Steps.
         input_size (tuple[int, int] | None): Takes the place of the step's scale.
 
+    Returns:
+        tuple[tuple[int, int], str]: The second is 'stretch'; 'keep_ratio', as MMCV's ``Resize``
+        does it, the longer side to the longer one; or 'letterbox', as Darknet does it.
+
     Raises:
         ValueError: If there is no such step with one scale, and no ``input_size``.
     """
     for step in pipeline:
-        if type_name(step) not in (
-            'Resize',
-            'RandomResize',
-            'RandomChoiceResize',
-            'FixShapeResize',
-        ):
+        kind = type_name(step)
+        if kind not in RESIZING:
             continue
         scale = step.get('scale') or (step.get('width'), step.get('height'))
+        if kind == 'DarknetJitter':
+            scale = ()  # the largest of Darknet's multi-scale training, which anchors are not for
         scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
         scale = input_size or scale
         if len(scale) == 2 and all(isinstance(side, int) for side in scale):
-            return scale, bool(step.get('keep_ratio', False))
+            return scale, _way(step, kind)
     if input_size is None:
         raise ValueError(
             'the training pipeline has no Resize step with one scale: give --input-size'
         )
-    return input_size, False
+    return input_size, 'stretch'
 
 
-def _scaled_sizes(bboxes: list, info: dict, scale, keep_ratio: bool) -> np.ndarray:
+RESIZING = (
+    *('Resize', 'RandomResize', 'RandomChoiceResize', 'FixShapeResize'),
+    *('DarknetResize', 'DarknetJitter'),
+)
+
+
+def _way(step: dict, kind: str) -> str:
+    if kind == 'DarknetJitter':
+        return 'letterbox' if step.get('variant', 'master') == 'master' else 'stretch'
+    if kind == 'DarknetResize':
+        return 'letterbox' if step.get('letterbox', True) else 'stretch'
+    return 'keep_ratio' if step.get('keep_ratio', False) else 'stretch'
+
+
+def _scaled_sizes(bboxes: list, info: dict, scale, way: str) -> np.ndarray:
     """Widths and heights ``(n, 2)`` of ``(x1, y1, x2, y2)`` boxes, cut at the image's border."""
     image = info.get('width'), info.get('height')
     if not all(image):
         image = mmcv.imread(info['img_path']).shape[1::-1]
-    target = mmcv.rescale_size(image, scale) if keep_ratio else scale
+    target = scale
+    if way == 'keep_ratio':
+        target = mmcv.rescale_size(image, scale)
+    elif way == 'letterbox':
+        target = letterbox_size(*image, scale)
     corners = np.asarray(bboxes, float).reshape(-1, 2, 2).clip(0, image)
     return (corners[:, 1] - corners[:, 0]) * np.divide(target, image)
 

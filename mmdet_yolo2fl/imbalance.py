@@ -160,18 +160,20 @@ def suggested_alpha(weights: Sequence[float], alpha: float = 0.25) -> np.ndarray
     return positive / (positive + 1 - alpha)
 
 
-def scaled_boxes(objects: Objects, scale: tuple[int, int], keep_ratio: bool) -> np.ndarray:
+def scaled_boxes(objects: Objects, scale: tuple[int, int], way: str) -> np.ndarray:
     """The boxes at the input size, ``(N, 4)`` corners in pixels.
 
     Those of images of unknown size are left as they are.
 
     Args:
         objects (Objects): The boxes.
-        scale (tuple[int, int]): Width and height that the images are resized to.
-        keep_ratio (bool): Or into which they fit, as MMCV's ``Resize`` has it.
+        scale (tuple[int, int]): Width and height that the images are resized to, or fitted into.
+        way (str): Of ``anchor_clusters.resize_step``.
     """
     image_sizes = objects.image_sizes
-    if keep_ratio:
+    if way == 'letterbox':
+        factor = (np.asarray(scale, float) / image_sizes).min(1, keepdims=True)
+    elif way == 'keep_ratio':
         long, short = max(scale), min(scale)
         factor = np.minimum(long / image_sizes.max(1), short / image_sizes.min(1))[:, None]
     else:

@@ -157,6 +157,25 @@ def test_boxes_are_scaled_as_resize_does(tmp_path):
     np.testing.assert_allclose(load_box_sizes(dataset_cfg(coco, square)).sizes, boxes.sizes)
 
 
+@pytest.mark.parametrize(
+    'step, size',
+    [
+        (dict(type='DarknetJitter', scale=(608, 608), variant='master'), [32.0, 64.0]),
+        (dict(type='DarknetJitter', scale=(608, 608), variant='alexeyab'), [32.0, 128.0]),
+        (dict(type='DarknetResize', scale=(320, 320)), [32.0, 64.0]),
+        (dict(type='DarknetResize', scale=(320, 320), letterbox=False), [32.0, 128.0]),
+    ],
+)
+def test_boxes_are_scaled_as_darknet_does(tmp_path, step, size):
+    """A box of 10x20 in 100x50, for an input of 320x320."""
+    cfg = dataset_cfg(write_coco(tmp_path, [(0, 0, 10, 20)]), [step])
+    np.testing.assert_allclose(load_box_sizes(cfg, (320, 320)).sizes, [size])
+    if step['type'] == 'DarknetJitter':
+        # Its scale is the largest of multi-scale training.
+        with pytest.raises(ValueError, match='give --input-size'):
+            load_box_sizes(cfg)
+
+
 def test_wrapped_data_sets(tmp_path):
     leaf = dataset_cfg(write_coco(tmp_path, [(0, 0, 10, 20)]), RESIZE)
     bare = dict(leaf, pipeline=[dict(type='LoadImageFromFile')])
@@ -170,7 +189,7 @@ def test_wrapped_data_sets(tmp_path):
 def test_unknown_image_sizes_are_read(tmp_path):
     Image.new('RGB', (100, 50)).save(tmp_path / 'image.png')
     info = dict(img_path=str(tmp_path / 'image.png'))
-    size = anchor_clusters._scaled_sizes([[0, 0, 10, 20]], info, (64, 32), False)
+    size = anchor_clusters._scaled_sizes([[0, 0, 10, 20]], info, (64, 32), 'stretch')
     np.testing.assert_allclose(size, [[6.4, 12.8]])
 
 

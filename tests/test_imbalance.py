@@ -93,14 +93,18 @@ def objects(boxes, labels, images, image_sizes):
 def test_boxes_at_the_input_size():
     found = objects([(0, 0, 100, 50), (10, 20, 30, 40)], [0, 1], [0, 1], [(200, 100), (100, 400)])
     np.testing.assert_allclose(
-        scaled_boxes(found, (100, 100), False), [(0, 0, 50, 50), (10, 5, 30, 10)]
+        scaled_boxes(found, (100, 100), 'stretch'), [(0, 0, 50, 50), (10, 5, 30, 10)]
     )
     # 200x100 into 100x50: a half; 100x400 into 50x100 (the longer side to the longer): a quarter
     np.testing.assert_allclose(
-        scaled_boxes(found, (100, 50), True), [(0, 0, 50, 25), (2.5, 5, 7.5, 10)]
+        scaled_boxes(found, (100, 50), 'keep_ratio'), [(0, 0, 50, 25), (2.5, 5, 7.5, 10)]
+    )
+    # Darknet fits 100x400 into the other way: 12.5x50, an eighth.
+    np.testing.assert_allclose(
+        scaled_boxes(found, (100, 50), 'letterbox'), [(0, 0, 50, 25), (1.25, 2.5, 3.75, 5)]
     )
     unknown = objects([(0, 0, 9, 9)], [0], [0], [(np.nan, np.nan)])
-    np.testing.assert_allclose(scaled_boxes(unknown, (100, 50), False), [(0, 0, 9, 9)])
+    np.testing.assert_allclose(scaled_boxes(unknown, (100, 50), 'stretch'), [(0, 0, 9, 9)])
 
 
 def test_priors_and_positives_of_retinanet():

@@ -85,8 +85,8 @@ def collect(args):
             f'there is a label {objects.labels.max()}, but only {len(names)} classes: {names}'
         )
     _, pipeline = next(leaf_datasets(cfg.train_dataloader.dataset))
-    scale, keep_ratio = resize_step(pipeline, args.input_size and tuple(args.input_size))
-    boxes = scaled_boxes(objects, scale, keep_ratio)
+    scale, way = resize_step(pipeline, args.input_size and tuple(args.input_size))
+    boxes = scaled_boxes(objects, scale, way)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     counts = np.bincount(objects.labels, minlength=len(names))
     weights = class_weights(counts, 'effective_number', args.beta)
