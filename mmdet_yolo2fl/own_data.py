@@ -47,6 +47,29 @@ NETWORKS = dict(
     ),
     tiny=('yolov2_tiny_fl', 32, '', ''),
     mobilenetv2=('yolov2_mobilenetv2_fl', 32, '', ''),
+    # As configs/edge/_base_.
+    edge_tiny=(
+        'yolov2_tiny_fl',
+        32,
+        """    # For small processors: half as wide, and ReLU.
+    backbone=dict(widen_factor=0.5, act_cfg=dict(type='ReLU')),
+""",
+        """        in_channels=512,
+        feat_channels=512,
+        act_cfg=dict(type='ReLU'),
+""",
+    ),
+    edge_mobilenetv2=(
+        'yolov2_mobilenetv2_fl',
+        32,
+        """    # For small processors: ReLU, no pass-through, no 3x3 convolution in the head.
+    backbone=dict(out_indices=(7,), act_cfg=dict(type='ReLU')),
+    neck=None,
+""",
+        """        in_channels=1280,
+        stacked_convs=0,
+""",
+    ),
 )
 
 # What differs from focal loss alone in the head, and in the rest of the model.

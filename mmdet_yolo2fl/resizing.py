@@ -1,9 +1,22 @@
 """How images come to the size of a network."""
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
-from .config_parts import type_name, unwrapped
+from .config_parts import leaves, type_name, unwrapped
 from .datasets.transforms.darknet_resize import GREY
+
+
+def resize_to(dataset: ConfigDict, size: tuple[int, int] | None) -> None:
+    """Have the pipelines of a data set, wrapped or not, make images of another size.
+
+    Args:
+        dataset (ConfigDict): Changed in place.
+        size (tuple[int, int] | None): Width and height; None changes nothing.
+    """
+    for leaf in leaves(dataset) if size else ():
+        for step in leaf.get('pipeline') or ():
+            if type_name(step).endswith('Resize'):
+                step['scale'] = tuple(size)
 
 
 def how_resized(cfg: Config) -> dict[str, str]:

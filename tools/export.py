@@ -8,7 +8,8 @@ Writes into --out, with the name of the config:
   NAME_dynamic.onnx   the same for any batch and size
   NAME_nms.onnx   with decoding and suppression inside: boxes, scores, labels, image
   NAME.pt2        torch.export, decoded: boxes and scores of all slots, before suppression
-  NAME.cfg, .weights, .names    for Darknet and OpenCV's DNN module (as tools/mmdet2darknet.py)
+  NAME.cfg, .weights, .names    for Darknet (OpenCV's DNN module wants another thresh: there take
+                  tools/mmdet2darknet.py --for-opencv, or NAME.onnx)
   NAME.json       classes, anchors, preprocessing, thresholds: what a program must know to run them
 
 Batch normalization is folded into the convolutions, except for Darknet, which has its own.
@@ -45,6 +46,7 @@ from mmdet_yolo2fl import export
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet, resize_note
 from mmdet_yolo2fl.export.check import onnx_runner, predict_by_pytorch, torch_runner
 from mmdet_yolo2fl.inference import find_sources
+from mmdet_yolo2fl.resizing import how_resized, resize_to
 from mmdet_yolo2fl.whole_files import write_text
 
 FORMATS = ('onnx', 'onnx-dynamic', 'onnx-nms', 'torch', 'darknet')
@@ -122,12 +124,10 @@ def load_images(args, cfg, detector):
     """Batches of one image each, as the network gets them, and the names of the classes.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or if a program could not make them from what it is told.
     """
     dataset_cfg = unwrapped(deepcopy(cfg.test_dataloader.dataset))
-    for step in dataset_cfg.pipeline:
-        if args.size and type_name(step).endswith('Resize'):
-            step['scale'] = tuple(args.size)
+    resize_to(dataset_cfg, args.size)
     if args.images:
         dataset_cfg['lazy_init'] = True
         classes = DATASETS.build(dataset_cfg).metainfo['classes']
@@ -141,7 +141,26 @@ def load_images(args, cfg, detector):
         samples = [dataset[index] for index in range(min(args.num_images, len(dataset)))]
     if not samples:
         raise ValueError('there is no image to check with: give some by --images')
-    return export.as_inputs(detector, samples), classes
+    batches = export.as_inputs(detector, samples)
+    height, width = samples[0]['data_samples'].img_shape[:2]
+    padded = batches[0].shape[-2:]
+    if how_resized(cfg)['resize'] == 'stretch' and (height, width) != padded:
+        raise ValueError(
+            f'the network pads {width}x{height} to {padded[1]}x{padded[0]}, and a program would '
+            'stretch the image to that: take a size of whole multiples of pad_size_divisor, or a '
+            'network that needs none (configs/edge)'
+        )
+    return batches, names_of(detector, classes)
+
+
+def names_of(detector, classes):
+    """The classes as the checkpoint has them, which it was trained with; else the config's."""
+    meta = detector.dataset_meta
+    trained = meta.get('classes') or meta.get('CLASSES') or ()
+    if len(trained) != len(classes) or list(trained) == list(classes):
+        return classes
+    print(f'The checkpoint was trained with {list(trained)}: these names, not {list(classes)}')
+    return trained
 
 
 def suppress_plainly(test_cfg):

@@ -33,6 +33,7 @@ from mmengine.registry import init_default_scope
 
 from mmdet_yolo2fl.measure import alternate
 from mmdet_yolo2fl.models import YOLOV2Head
+from mmdet_yolo2fl.resizing import resize_to
 
 
 def make_parser():
@@ -41,6 +42,13 @@ def make_parser():
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('onnx', type=Path, help='what tools/export.py wrote from it')
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('WIDTH', 'HEIGHT'),
+        help="that tools/export.py was given (default: the test pipeline's)",
+    )
     parser.add_argument('--out', type=Path, help='file (default: NAME_int8.onnx beside the other)')
     parser.add_argument(
         '--calibration-images', type=int, default=100, help='of the training set (default: 100)'
@@ -70,6 +78,8 @@ def check_arguments(args, parser):
         if getattr(args, name) < 1:
             parser.error(f'--{name.replace("_", "-")} must be at least 1')
     args.out = args.out or args.onnx.with_name(f'{args.onnx.stem}_int8.onnx')
+    if args.size and min(args.size) < 1:
+        parser.error('--size takes two positive numbers')
     if args.out.resolve() == args.onnx.resolve():
         parser.error(f'--out: {args.out} is the file to be quantized')
 
@@ -120,6 +130,7 @@ def main(args=None):
         parser.error(f'{args.config}: only a YOLOV2Head has been exported')
     try:
         quantization.check_exported(args.onnx, detector)
+        resize_to(cfg.test_dataloader.dataset, args.size)
         images = quantization.training_images(cfg, detector, args.calibration_images)
         quantization.quantize(
             args.onnx, args.out, images, args.method, args.float_last, args.full_range
@@ -132,9 +143,10 @@ def main(args=None):
         predict = onnx_runner(path, detector)
         metrics.append(quantization.evaluate(cfg, detector, predict, f'Evaluating {path.name}'))
     milliseconds = time_files(paths, images[0], args.threads, args.repeat)
+    height, width = images[0].shape[-2:]
     print(
-        f'\n{table(paths, milliseconds, metrics)}\n\nms: median of one image, ONNX Runtime, '
-        f'{args.threads} threads'
+        f'\n{table(paths, milliseconds, metrics)}\n\nAt {width}x{height}; ms: median of one image, '
+        f'ONNX Runtime, {args.threads} threads'
     )
 
 

@@ -21,7 +21,7 @@ OPSET = 18
 
 
 def load_yolov2(cfg: Config, checkpoint: str | Path, fuse: bool = True) -> nn.Module:
-    """A YOLOv2 on the CPU, ready for inference.
+    """A YOLOv2 on the CPU, ready for inference, with the checkpoint's ``dataset_meta``.
 
     Args:
         cfg (Config): Its config.
@@ -32,7 +32,7 @@ def load_yolov2(cfg: Config, checkpoint: str | Path, fuse: bool = True) -> nn.Mo
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it is refused, lacks weights, or the detector has no ``YOLOV2Head``.
     """
-    detector, _ = load_detector(cfg, checkpoint)
+    detector, meta = load_detector(cfg, checkpoint)
     detector = revert_sync_batchnorm(detector)
     if not isinstance(getattr(detector, 'bbox_head', None), YOLOV2Head):
         raise ValueError(
@@ -40,6 +40,7 @@ def load_yolov2(cfg: Config, checkpoint: str | Path, fuse: bool = True) -> nn.Mo
             f'{type(detector).__name__} with a '
             f'{type(getattr(detector, "bbox_head", None)).__name__}'
         )
+    detector.dataset_meta = meta.get('dataset_meta') or {}
     return fuse_conv_bn(detector) if fuse else detector
 
 

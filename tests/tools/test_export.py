@@ -112,6 +112,35 @@ def test_every_format(exported):
     np.testing.assert_allclose(scores, expected[1][0].T, atol=1e-5)
 
 
+def test_an_image_that_the_network_pads(squares, tmp_path, tool, refused):
+    """Trained with grey below, a program would stretch it."""
+    config, checkpoint = squares
+    odd = tmp_path / 'odd.py'
+    odd.write_text(
+        f"_base_ = '{config}'\ntest_dataloader = dict(dataset=dict(pipeline=["
+        "dict(type='LoadImageFromFile'), dict(type='Resize', scale=(96, 60), keep_ratio=False),"
+        "dict(type='PackDetInputs')]))\n"
+    )
+    message = refused(tool('export'), odd, checkpoint, '--out', tmp_path / 'out')
+    assert 'the network pads 96x60 to 96x64, and a program would stretch' in message
+    assert not (tmp_path / 'out').exists()
+
+
+def test_names_of_the_checkpoint(squares, tmp_path):
+    """The annotations may have been written anew, in another order."""
+    config, checkpoint = squares
+    meta = dict(dataset_meta=dict(classes=['blue', 'red']))
+    weights = torch.load(checkpoint, weights_only=True)
+    torch.save(dict(state_dict=weights, meta=meta), tmp_path / 'other.pth')
+    out = tmp_path / 'out'
+    printed = export(config, tmp_path / 'other.pth', '--out', out, '--formats', 'darknet')
+    assert "trained with ['blue', 'red']: these names, not ['red', 'blue']" in printed
+    (about,) = out.glob('*.json')
+    assert json.loads(about.read_text())['classes'] == ['blue', 'red']
+    (names,) = out.glob('*.names')
+    assert names.read_text().split() == ['blue', 'red']
+
+
 def run_example(example, folder, name, photo, drawn):
     """Class, score and box of each line that it prints, the best first.
 

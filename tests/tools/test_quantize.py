@@ -160,6 +160,19 @@ def test_tool_and_example(files, tool, tmp_path, capsys):
     assert len(run.stdout.splitlines()) >= 1 and (tmp_path / 'drawn.png').is_file()
 
 
+@pytest.mark.parametrize('name', ['squares.onnx', 'squares_nms.onnx'])
+def test_a_file_of_another_size(files, tool, tmp_path, capsys, name):
+    """As the export made it; a file of free shapes would take any size."""
+    config, cfg, detector, _ = files
+    export.export_onnx(export.RawNetwork(detector), tmp_path / 'squares.onnx', (64, 32))
+    export.export_onnx_with_nms(
+        export.DecodedNetwork(detector), tmp_path / 'squares_nms.onnx', (64, 32), cfg.model.test_cfg
+    )
+    options = ['--size', '64', '32', '--repeat', '1', '--no-evaluation']
+    tool('quantize')([str(config), str(tmp_path / name), *options])
+    assert 'At 64x32; ms: median of one image' in capsys.readouterr().out
+
+
 def test_usage_errors(files, tool, refused, tmp_path, monkeypatch):
     config, cfg, detector, folder = files
     main, good = tool('quantize'), folder / 'squares.onnx'
@@ -178,7 +191,9 @@ def test_usage_errors(files, tool, refused, tmp_path, monkeypatch):
     small.write_text(f"_base_ = '{config}'\ntest_dataloader = dict(dataset=dict(pipeline=["
                      "dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 64)),"
                      "dict(type='PackDetInputs')]))\n")  # fmt: skip
-    assert 'made for 96x64' in refused(main, small, good, '--out', tmp_path / 'x.onnx')
+    message = refused(main, small, good, '--out', tmp_path / 'x.onnx')
+    assert 'made for 96x64' in message and 'give --size 96 64' in message
+    assert '--size' in refused(main, config, good, '--size', '0', '5')
     assert '--threads' in refused(main, config, good, '--threads', '0')
     assert 'is the file to be quantized' in refused(main, config, good, '--out', good)
     int8 = tmp_path / 'int8.onnx'
