@@ -1,8 +1,11 @@
 """A config for a data set of one's own: its classes, its files, anchors that fit its boxes."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from string import Template
+
+from mmdet.registry import DATASETS
 
 from .anchor_clusters import average_iou, cluster_anchors, load_box_sizes
 from .annotation_files import read_coco, read_names, read_xml
@@ -189,8 +192,10 @@ def coco_datasets(
     content = read_coco(train, ['categories', 'annotations'])
     try:
         names = {category['id']: category['name'] for category in content['categories']}
-        counts = Counter(names[one['category_id']] for one in content['annotations'])
-    except (KeyError, TypeError) as error:
+        learned = [a for a in content['annotations'] if not (a.get('iscrowd') or a.get('ignore'))]
+        # (What is of no category the look through the annotations finds, below.)
+        counts = Counter(names.get(one['category_id']) for one in learned)
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f'{train}: no COCO file of boxes ({type(error).__name__}: {error})'
         ) from error
@@ -230,10 +235,32 @@ def voc_datasets(root: Path, train: str, val: str) -> tuple[dict, dict, dict, Co
     counts: Counter = Counter()
     for image in read_names(root / f'ImageSets/Main/{train}.txt'):
         root_element = read_xml(root / f'Annotations/{image}.xml')
-        # (What has no name the look through the annotations finds, below.)
-        counts.update(name.text for name in root_element.iterfind('object/name') if name.text)
+        for thing in root_element.iterfind('object'):
+            # (What has no name the look through the annotations finds, below.)
+            if name := thing.findtext('name'):
+                is_learned = thing.findtext('difficult', '0').strip() in ('', '0')
+                counts[name] += is_learned
     evaluator = dict(type='VOCMetric', metric='mAP', iou_thrs=[0.5], eval_mode='area')
     return dataset(train), dataset(val), evaluator, Counter(dict(sorted(counts.items())))
+
+
+def shared_images(datasets: tuple[dict, dict, dict, Counter]) -> tuple[int, int]:
+    """How many images of the validation are trained on too, and how many it has.
+
+    Args:
+        datasets (tuple): Of :func:`coco_datasets` or :func:`voc_datasets`.
+    """
+    train, val, _, counts = datasets
+    about = dict(pipeline=[], test_mode=True, metainfo=dict(classes=tuple(counts)))
+
+    def files(config):
+        data = DATASETS.build({**config, **about})
+        return {
+            os.path.realpath(data.get_data_info(index)['img_path']) for index in range(len(data))
+        }
+
+    trained, validated = files(train), files(val)
+    return len(trained & validated), len(validated)
 
 
 def make_config(

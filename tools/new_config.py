@@ -22,6 +22,7 @@ try:
         TOO_SMALL,
         coco_datasets,
         make_config,
+        shared_images,
         voc_datasets,
     )
 except ImportError as error:
@@ -134,10 +135,11 @@ def main(args=None):
         print('  (With --keep-empty they are trained on, too: on what is no object.)')
     if any(TOO_SMALL in reason for reason in skipped):
         print('  (A larger --size sees them, or photos cut into tiles.)')
-    if args.coco and args.coco[0].resolve() == args.coco[1].resolve():
+    shared, validated = shared_images(found)
+    if shared:
         print(
-            f'{args.coco[0]} is the validation, too: its figures will be those of images trained '
-            'on. Keep some images for it in a file of their own'
+            f'{shared} of the {validated} validation images are trained on, too: its figures will '
+            'be too good. Keep some images for it alone'
         )
     stride16 = f'{args.network}_stride16'
     if small > 0.05 and stride16 in NETWORKS:

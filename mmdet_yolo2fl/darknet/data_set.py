@@ -315,11 +315,12 @@ def _read_list(path: Path, data: Path, report: Report) -> Iterator[tuple[Path, P
         text = line.strip()
         if not text:
             continue
-        if text in seen:
-            report.add(path, number, 'image twice', f'{text} stands at line {seen[text]} too')
-            continue
-        seen[text] = number
         found = next((base / text for base in bases if _is_file(base / text)), None)
+        key = os.path.normpath(found.absolute()) if found else text
+        if key in seen:
+            report.add(path, number, 'image twice', f'{text} stands at line {seen[key]} too')
+            continue
+        seen[key] = number
         if found is None:
             report.add(path, number, 'image missing', f'{text}: there is no such image')
         else:
@@ -484,6 +485,7 @@ def _read_coco(path: Path, root: Path, report: Report) -> tuple[list[str], dict]
             )
         if not (root / name).is_file():
             raise FileNotFoundError(f'{where}: there is no {root / name}')
+        _check_not_turned(root / name, where)
         labels[label], by_id[image_id], images[name] = (
             name,
             (name, width, height),
@@ -496,6 +498,21 @@ def _read_coco(path: Path, root: Path, report: Report) -> tuple[list[str], dict]
     report.counts['images'] += len(images)
     report.counts['boxes'] += sum(len(lines) for _, lines in images.values())
     return names, images
+
+
+def _check_not_turned(image: Path, where: str) -> None:
+    """Darknet shows the pixels as they lie, MMDetection as EXIF says, and so do the boxes."""
+    try:
+        turned = image_size(image)[2]
+    except UNREADABLE as error:
+        raise ValueError(
+            f'{where}: {image} is no image that can be read ({type(error).__name__})'
+        ) from error
+    if turned:
+        raise ValueError(
+            f'{where}: {image} is turned or mirrored by EXIF, which Darknet does not follow: write '
+            'its pixels as they are shown, for instance by `mogrify -auto-orient`'
+        )
 
 
 def _label_line(one: dict, path: Path, images: dict, number: dict, report: Report) -> str | None:
@@ -514,9 +531,10 @@ def _label_line(one: dict, path: Path, images: dict, number: dict, report: Repor
     )
     if not good:
         raise ValueError(f'{where}: bbox {box} is no [x, y, width, height] of finite numbers')
-    if one.get('iscrowd'):
-        report.counts['crowds left out'] += 1
-        return None
+    for key, what in dict(iscrowd='crowds', ignore='annotations marked to be ignored').items():
+        if one.get(key):
+            report.counts[f'{what} left out'] += 1
+            return None
     _, width, height = images[image_id]
     left, right = (min(max(side, 0), width) for side in (box[0], box[0] + box[2]))
     top, bottom = (min(max(side, 0), height) for side in (box[1], box[1] + box[3]))

@@ -4,8 +4,8 @@ MMDetection takes both on trust: of a missing key it names the key but not the f
 file it does not name at all, and what does not fit the classes of the config it drops silently.
 """
 
-import codecs
 import glob
+import json
 import math
 import os
 import xml.etree.ElementTree as ElementTree
@@ -68,7 +68,7 @@ def check_annotations(
     """
     skipped: Counter = Counter()
     for leaf, _ in leaf_datasets(dataset):
-        if leaf.get('backend_args') or '://' in str(leaf.get('data_root')):
+        if leaf.get('backend_args') or _is_remote(leaf.get('data_root'), leaf.get('ann_file')):
             continue
         with DefaultScope.overwrite_default_scope('mmdet'):
             kind = leaf.get('type')
@@ -77,8 +77,13 @@ def check_annotations(
             check = CHECKS.get(load)
             if check is not None:
                 data = DATASETS.build({**leaf, 'pipeline': [], 'lazy_init': True})
-                check(data, skipped, images, sizes, by_coco or {})
+                here = not _is_remote(*(leaf.get('data_prefix') or {}).values())
+                check(data, skipped, images and here, sizes, by_coco or {})
     return skipped
+
+
+def _is_remote(*places: Any) -> bool:
+    return any('://' in str(place) for place in places)
 
 
 def _check_coco(
@@ -89,11 +94,12 @@ def _check_coco(
     evaluates = path in evaluated
     content = read_coco(path, ['images', 'categories'], ['annotations'])
     with open(path, 'rb') as file:
-        if file.read(3) == codecs.BOM_UTF8:
-            raise ValueError(
-                f'{path}: no JSON for pycocotools, which MMDetection reads it by: it begins with a '
-                'byte order mark. Save it as UTF-8 without BOM'
-            )
+        encoding = json.detect_encoding(file.read(4))
+    if encoding != 'utf-8':
+        raise ValueError(
+            f'{path}: no JSON for pycocotools, which MMDetection reads it by: its encoding is '
+            f'{encoding}. Save it as UTF-8 without a byte order mark'
+        )
     if not content['images']:
         raise ValueError(f'{path}: lists no image')
     _check_classes(data, content['categories'], path)
@@ -111,6 +117,7 @@ def _check_coco(
             _check_image(file, where, sizes[number] if look_inside else None)
     categories = {one['id']: one['name'] for one in content['categories']}
     seen, with_objects = set(), set()
+    boxes: dict[Any, list] = {number: [] for number in sizes}
     for one in content.get('annotations', []):
         where = f'{path}: annotation {_name(one)}'
         number = _get(one, 'id', (int, str), where)
@@ -130,11 +137,30 @@ def _check_coco(
                 f'{where}: iscrowd is missing, or neither 0 nor 1; pycocotools, which evaluates, '
                 'needs it: add "iscrowd": 0'
             )
+        if evaluates and not isinstance(number, int):
+            raise ValueError(
+                f'{where}: pycocotools, which evaluates, counts ids as numbers: number the '
+                'annotations from 1'
+            )
+        boxes.get(image, []).append((category, *box))
         if is_object:
             with_objects.add(image)
         if reason := _left_out(one, is_object, sizes.get(image), evaluates):
             skipped[reason] += 1
+    _check_repeated(content['images'], boxes, path)
     _count_images(data, [(number in with_objects, size) for number, size in sizes.items()], skipped)
+
+
+def _check_repeated(images: list, boxes: dict[Any, list], path: Path) -> None:
+    """An image may stand there several times, but not each time with a part of its boxes."""
+    first: dict[str, Any] = {}
+    for image in images:
+        other = first.setdefault(image['file_name'], image['id'])
+        if sorted(boxes[other], key=repr) != sorted(boxes[image['id']], key=repr):
+            raise ValueError(
+                f'{path}: {image["file_name"]} is image {other!r} and image {image["id"]!r}, with '
+                'other boxes: in each the objects of the other are background. Merge them'
+            )
 
 
 def _left_out(one: dict, is_object: bool, image: tuple | None, evaluates: bool) -> str | None:

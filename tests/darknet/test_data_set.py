@@ -326,6 +326,36 @@ def coco_file(folder, **changes):
     return path
 
 
+def test_ignored_annotations_are_no_objects(tmp_path):
+    path = coco_file(tmp_path, annotations__0__ignore=1)
+    report = coco_to_darknet(path, tmp_path / 'images', tmp_path / 'out')
+    assert report.counts['annotations marked to be ignored left out'] == 1
+    assert len((tmp_path / 'out/labels/train/a.txt').read_text().splitlines()) == 1
+
+
+def test_images_that_exif_turns_are_refused(tmp_path):
+    """MMDetection follows it, and so do the boxes; Darknet does not."""
+    path = coco_file(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (50, 100)).save(tmp_path / 'images/a.jpg', exif=exif)
+    with pytest.raises(ValueError, match='image 7: .*a.jpg is turned or mirrored by EXIF'):
+        coco_to_darknet(path, tmp_path / 'images', tmp_path / 'out')
+    (tmp_path / 'images/a.jpg').write_bytes(b'no image')
+    with pytest.raises(ValueError, match='image 7: .*a.jpg is no image that can be read'):
+        coco_to_darknet(path, tmp_path / 'images', tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_an_image_listed_twice_by_two_spellings(tmp_path):
+    make_set(tmp_path / 'set')
+    (file,) = (tmp_path / 'set').rglob('train.txt')
+    first = file.read_text().splitlines()[0]
+    file.write_text(f'{file.read_text()}./{first}\n')
+    report, *_ = darknet_to_coco(next((tmp_path / 'set').rglob('*.data')), tmp_path / 'coco')
+    assert any('twice' in str(one) for one in report.bad)
+
+
 def test_what_darknet_has_no_place_for_is_counted(tmp_path):
     report = coco_to_darknet(coco_file(tmp_path), tmp_path / 'images', tmp_path / 'out')
     lines = (tmp_path / 'out' / 'labels' / 'train' / 'a.txt').read_text().splitlines()

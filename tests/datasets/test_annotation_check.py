@@ -106,6 +106,9 @@ def test_what_pycocotools_needs(tmp_path):
         counted = check_annotations(coco(tmp_path, iscrowd=0, id=number), by_coco={file: False})
         assert [*counted.values()] == found
     assert 'pycocotools never finds' in next(iter(counted))
+    for text in ('0', 'first'):
+        with pytest.raises(ValueError, match='counts ids as numbers: number the annotations'):
+            check_annotations(coco(tmp_path, iscrowd=0, id=text), by_coco={file: False})
 
 
 def test_files_of_metrics():
@@ -307,10 +310,36 @@ def test_categories_of_one_name(tmp_path):
     assert not check_annotations(cfg)
 
 
-def test_a_byte_order_mark_is_named(tmp_path):
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-16-le'])
+def test_a_file_of_another_encoding_is_named(tmp_path, encoding):
     """pycocotools does not read such a file either, and does not say which."""
     cfg = coco(tmp_path)
     file = tmp_path / 'a.json'
-    file.write_bytes(b'\xef\xbb\xbf' + file.read_bytes())
-    with pytest.raises(ValueError, match='a.json: no JSON for pycocotools.*without BOM'):
+    file.write_text(file.read_text(), encoding=encoding)
+    with pytest.raises(ValueError, match=f'a.json: no JSON for .* encoding is {encoding}'):
+        check_annotations(cfg)
+
+
+def test_an_image_of_several_records(tmp_path):
+    """Some converters write one for each box; each would have the other objects as background."""
+    cfg = coco(tmp_path)
+    file = tmp_path / 'a.json'
+    content = json.loads(file.read_text())
+    content['images'].append(dict(content['images'][0], id=3))
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match='1.jpg is image 1 and image 3, with other boxes'):
+        check_annotations(cfg)
+    # Shown twice on purpose, it has its boxes twice.
+    content['annotations'].append(dict(content['annotations'][0], id=2, image_id=3))
+    file.write_text(json.dumps(content))
+    assert not check_annotations(cfg)
+
+
+def test_remote_files_are_passed_over(tmp_path):
+    cfg = coco(tmp_path)
+    assert not check_annotations(cfg | dict(ann_file='https://example.org/a.json'))
+    for number in (1, 2):
+        (tmp_path / f'{number}.jpg').unlink()
+    assert not check_annotations(cfg | dict(data_prefix=dict(img='s3://bucket/images/')))
+    with pytest.raises(FileNotFoundError, match='there is no image'):
         check_annotations(cfg)

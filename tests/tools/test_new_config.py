@@ -128,7 +128,39 @@ def test_a_validation_that_is_the_training(data_root, tmp_path, tool, capsys):
     file = str(data_root / 'train.json')
     arguments = ['--network', 'tiny', '--size', '64', '64', '--num-anchors', '1']
     tool('new_config')([str(tmp_path / 'mine.py'), '--coco', file, file, *arguments])
-    assert f'{file} is the validation, too' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert '4 of the 4 validation images are trained on, too' in printed
+
+
+def test_a_validation_that_lies_in_the_training(voc, tmp_path, tool, capsys):
+    (voc / 'ImageSets/Main/trainval.txt').write_text('1\n2\n3\n4\n')
+    arguments = ['--network', 'tiny', '--size', '64', '64', '--num-anchors', '1']
+    for train, shared in (('trainval', True), ('train', False)):
+        out = tmp_path / f'{train}.py'
+        tool('new_config')([str(out), '--voc', str(voc), train, 'val', *arguments])
+        printed = capsys.readouterr().out
+        assert ('1 of the 1 validation images are trained on, too' in printed) == shared
+
+
+def test_classes_of_which_no_box_is_learned(data_root, voc, tmp_path, tool, capsys):
+    """Crowds, ignored and difficult ones."""
+    files = [data_root / f'{name}.json' for name in ('train', 'valid')]
+    content = json.loads(files[0].read_text())
+    ids = {one['name']: one['id'] for one in content['categories']}
+    for one in content['annotations']:
+        one['ignore'] = int(one['category_id'] == ids['blue'])
+    files[0].write_text(json.dumps(content))
+    arguments = ['--network', 'tiny', '--size', '64', '64', '--num-anchors', '1']
+    tool('new_config')([str(tmp_path / 'coco.py'), '--coco', *map(str, files), *arguments])
+    assert 'classes without a box for training (blue): 1' in capsys.readouterr().out
+    for file in (voc / 'Annotations').glob('*.xml'):
+        text = file.read_text()
+        if '<name>blue</name>' in text:
+            text = text.replace('<difficult>0<', '<difficult>1<')
+        file.write_text(text)
+    tool('new_config')([str(tmp_path / 'voc.py'), '--voc', str(voc), *arguments])
+    assert 'classes without a box for training (blue): 1' in capsys.readouterr().out
+    assert Config.fromfile(tmp_path / 'voc.py').metainfo.classes == ('red',)
 
 
 def test_coco_trains(data_root, tmp_path, tool, capsys, monkeypatch):
@@ -143,7 +175,8 @@ def test_coco_trains(data_root, tmp_path, tool, capsys, monkeypatch):
     # An image without objects is left out, or trained on.
     content = json.loads((data_root / 'train.json').read_text())
     images = content['images']
-    images.append(dict(images[0], id=99))
+    shutil.copy(data_root / images[0]['file_name'], data_root / 'empty.png')
+    images.append(dict(images[0], id=99, file_name='empty.png'))
     (data_root / 'train.json').write_text(json.dumps(content))
     arguments = [str(out), '--coco', *files, '--network', 'tiny', '--size', '64', '64']
     arguments += ['--num-anchors', '1']
