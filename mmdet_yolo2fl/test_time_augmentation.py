@@ -31,7 +31,12 @@ def use_tta(cfg: Config) -> None:
     pack = deepcopy(dataset.pipeline[-1])
     # Where the truths travel with the samples, as in TinyTrafficDataset, they must go on doing so.
     pack.meta_keys = tuple(dict.fromkeys((*pack.get('meta_keys', ()), *META_KEYS)))
-    default = [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    # Flipped behind a padding, which lies on the right, the boxes would be turned back wrongly.
+    padding = [i for i, step in enumerate(dataset.pipeline) if type_name(step) == 'Pad']
+    first = padding[0] if padding else len(dataset.pipeline) - 1
+    later = [[step] for step in (*dataset.pipeline[first:-1], pack)]
+    views = dict(type='TestTimeAug', transforms=[flips, *later])
+    default = [*dataset.pipeline[:first], views]
     views = deepcopy(cfg.get('tta_pipeline') or default)
     sizes, of_test = _sizes(views), _sizes(dataset.pipeline)
     if of_test and not of_test & sizes:

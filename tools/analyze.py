@@ -42,13 +42,14 @@ from mmdet_yolo2fl.analysis.predictions import (
 )
 from mmdet_yolo2fl.analysis.report import write_report
 from mmdet_yolo2fl.analysis.run_folder import check_run, find_checkpoint, find_config
-from mmdet_yolo2fl.analysis.summary import summarize, write_tables
+from mmdet_yolo2fl.analysis.summary import image_names, summarize, write_tables
 from mmdet_yolo2fl.analysis.training_log import read_training_log
 from mmdet_yolo2fl.analysis.truths import load_truths
 from mmdet_yolo2fl.analysis.worst_images import image_table, worst_images
 from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
 from mmdet_yolo2fl.detector import load_detector
 from mmdet_yolo2fl.evaluators import evaluators
+from mmdet_yolo2fl.inference import reading_flag
 
 
 def make_parser():
@@ -182,14 +183,15 @@ def analyze(args, cfg):
     thresholds, text = best_thresholds(curves), 'the best threshold of each class'
     if args.score_thr is not None:
         thresholds, text = np.full(len(truths.classes), args.score_thr), f'{args.score_thr:g}'
-    names = [Path(path).name or str(name) for path, name in zip(truths.paths, truths.ids)]
+    names = image_names(truths.paths, truths.ids)
     facts = describe(args, cfg, dataset, source)
     summary = summarize(evaluation, curves, thresholds, names)
     summary |= dict(facts=facts, voc_mode=voc_mode, threshold_text=text)
     backend = getattr(dataset, 'backend_args', None)
+    flag = reading_flag(cfg, args.split)
     worst = worst_images(image_table(matches, thresholds), args.num_images)
     pictures = [
-        picture(matches, thresholds, image, truths.paths[image], backend)
+        picture(matches, thresholds, image, truths.paths[image], backend, flag)
         | summary['per_image'][image]
         | dict(reason=reason)
         for image, reason in worst

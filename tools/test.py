@@ -23,7 +23,6 @@ from mmdet.evaluation import DumpDetResults
 from mmdet.utils import setup_cache_size_limit_of_dynamo
 from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
 from mmdet_yolo2fl.detector import check_fit
@@ -51,6 +50,15 @@ def make_parser():
     return parser
 
 
+def testing(runner_type):
+    """A runner that leaves the config of the training in the work directory as it is.
+
+    MMEngine's writes its own there, with the options of the test, and tools/analyze.py would take
+    it for that of the training.
+    """
+    return type('TestRunner', (runner_type,), dict(dump_config=lambda self: None))
+
+
 def main(args=None):
     parser = make_parser()
     args = parser.parse_args(args)
@@ -75,7 +83,7 @@ def main(args=None):
     if args.tta:
         use_tta(cfg)
     try:
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner = testing(RUNNERS.get(cfg.get('runner_type', 'Runner'))).from_cfg(cfg)
         try:
             check_fit(runner.model, cfg.load_from)
         except ValueError as error:

@@ -14,7 +14,12 @@ LONGEST_SIDE = 900
 
 
 def picture(
-    matches: Matches, thresholds: np.ndarray, image: int, path: str, backend_args=None
+    matches: Matches,
+    thresholds: np.ndarray,
+    image: int,
+    path: str,
+    backend_args=None,
+    flag: str = 'color',
 ) -> dict:
     """What the report needs to show an image.
 
@@ -24,6 +29,7 @@ def picture(
         image (int): Its position in the data set.
         path (str): Its file.
         backend_args (dict, optional): Of MMEngine's file backends.
+        flag (str): Of ``mmcv.imfrombytes``, as the data set reads it.
 
     Returns:
         dict: ``source``, the image as a ``data:`` address, a JPEG of at most 900 pixels; ``width``
@@ -33,7 +39,7 @@ def picture(
         or None: then it is a grey area.
     """
     boxes = _boxes(matches, thresholds, image)
-    pixels, problem = _read(path, backend_args)
+    pixels, problem = _read(path, backend_args, flag)
     if pixels is None:
         extent = max([1.0, *(box['x'] + box['width'] for box in boxes)])
         height = max([1.0, *(box['y'] + box['height'] for box in boxes)])
@@ -46,10 +52,9 @@ def picture(
     return dict(source=source, width=width, height=height, boxes=boxes, problem=problem)
 
 
-def _read(path: str, backend_args) -> tuple[np.ndarray | None, str | None]:
-    # As the data sets read them: EXIF's rotation applied, three channels.
+def _read(path: str, backend_args, flag: str) -> tuple[np.ndarray | None, str | None]:
     try:
-        pixels = mmcv.imfrombytes(fileio.get(path, backend_args=backend_args))
+        pixels = mmcv.imfrombytes(fileio.get(path, backend_args=backend_args), flag)
     except Exception as error:  # a report without one of its pictures is better than none
         return None, f'cannot be read ({type(error).__name__})'
     return pixels, None if pixels is not None else 'is no image'

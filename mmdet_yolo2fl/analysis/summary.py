@@ -92,6 +92,17 @@ def summarize(
     )
 
 
+def image_names(paths: Sequence[str], ids: Sequence) -> list[str]:
+    """The files of the images, with as many folders as it takes to tell them apart; of images
+    without a file their ids."""
+    parts, names = [Path(path).parts for path in paths], list(paths)
+    for depth in range(max(map(len, parts), default=0), 0, -1):
+        shorter = ['/'.join(one[-depth:]) for one in parts]
+        if len(set(shorter)) == len(set(paths)):
+            names = shorter
+    return [name or str(number) for name, number in zip(names, ids)]
+
+
 def _number(value) -> float | None:
     return float(value) if math.isfinite(value) else None
 

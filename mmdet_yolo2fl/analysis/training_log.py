@@ -1,6 +1,7 @@
 """What MMEngine logged while it trained."""
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..scalars import SCALARS, is_metric, read_scalars
@@ -25,7 +26,7 @@ def read_training_log(folder: Path) -> tuple[list[dict], list[dict]]:
     """
     training, validation = [], []
     for file in sorted(folder.glob(SCALARS)):
-        rows = list(read_scalars(file))
+        rows = list(_by_iteration(read_scalars(file)))
         new = [row for row in rows if 'iter' in row or 'lr' in row]
         tests = [row for row in rows if any(map(is_metric, row)) and row not in new]
         if new:
@@ -37,6 +38,15 @@ def read_training_log(folder: Path) -> tuple[list[dict], list[dict]]:
         training += new
         validation += tests
     return training, validation
+
+
+def _by_iteration(rows: Iterable[dict]) -> Iterator[dict]:
+    """With a step for the validations of a loop of iterations, which MMEngine logs at epoch 0."""
+    step = 0
+    for row in rows:
+        if 'iter' in row:
+            step = row['step']
+        yield row | dict(step=step) if any(map(is_metric, row)) and row['step'] == 0 else row
 
 
 def series(rows: list[dict], keys: list[str]) -> dict[str, tuple[list, list]]:

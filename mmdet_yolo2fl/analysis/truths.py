@@ -111,11 +111,11 @@ def _from_file(metric: dict, names: list[str], ids: list) -> tuple[COCO, list[in
         contextlib.redirect_stdout(io.StringIO()),  # pycocotools talks
     ):
         coco = COCO(path)
-        if 0 in coco.anns:
-            # pycocotools would take what matches it for unmatched (and does, in CocoMetric).
-            for number, entry in enumerate(coco.dataset['annotations'], 1):
-                entry['id'] = number
-            coco.createIndex()
+        # pycocotools notes matches in float64, where 0 stands for none: it would lose annotations
+        # of the id 0, and of ids that are text or too large (and does so, in CocoMetric).
+        for number, entry in enumerate(coco.dataset.get('annotations', ()), 1):
+            entry['id'] = number
+        coco.createIndex()
     category_ids = coco.getCatIds(catNms=names)
     if len(category_ids) != len(names):
         raise ValueError(f'{file}: the file of the metric has not the classes {names}')

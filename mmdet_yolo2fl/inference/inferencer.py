@@ -37,16 +37,17 @@ def _color_type(step: dict) -> str:
     return step.get('color_type', 'color') if 'LoadImage' in type_name(step) else ''
 
 
-def reading_flag(cfg: Config) -> str:
+def reading_flag(cfg: Config, split: str = 'test') -> str:
     """The ``flag`` of ``mmcv.imread`` by which a config's test set reads its images.
 
     Args:
         cfg (Config): Of a detector, with its ``test_dataloader``.
+        split (str): Of another data loader. Defaults to 'test'.
 
     Returns:
         str: 'color_ignore_orientation' if its pipeline leaves EXIF's rotation alone, else 'color'.
     """
-    steps = unwrapped(cfg.test_dataloader.dataset).get('pipeline') or []
+    steps = unwrapped(cfg[f'{split}_dataloader'].dataset).get('pipeline') or []
     # OpenCV's IMREAD_UNCHANGED does not turn images either.
     as_stored = ('unchanged', 'color_ignore_orientation', 'grayscale_ignore_orientation')
     turned = not any(_color_type(step) in as_stored for step in steps)

@@ -164,6 +164,8 @@ class Writers:
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_name(f'{path.stem}.unfinished.mp4')
             size = image.shape[1], image.shape[0]
+            # MPEG-4 counts time in fractions of up to 1 / 65535 seconds.
+            rate = round(rate, 3 if rate < 65 else 2 if rate < 655 else 1)
             writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
             if not writer.isOpened():
                 raise ValueError(f'{path}: OpenCV cannot write this video here')

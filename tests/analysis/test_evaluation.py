@@ -151,13 +151,13 @@ def test_categories_whose_ids_do_not_ascend(tmp_path):
     assert found_classes['descending'] == found_classes['ascending'] == ([1, 0],) * 3
 
 
-def test_a_file_whose_annotations_begin_at_0(tmp_path):
-    """pycocotools takes what matches the annotation 0 for unmatched."""
+def test_ids_of_annotations_that_pycocotools_loses(tmp_path):
+    """It takes what matches the annotation 0 for unmatched, and notes ids in float64."""
     data_root, results = write_data(tmp_path / 'data'), []
-    for first in (1, 0):
+    for first, kind in ((1, int), (0, int), (1, str), (2**60, int)):
         content = json.loads((data_root / 'valid.json').read_text())
         for number, entry in enumerate(content['annotations'], first):
-            entry['id'] = number
+            entry['id'] = kind(number)
         (data_root / f'{first}.json').write_text(json.dumps(content))
         dataset = CocoDataset(
             data_root=str(data_root),
@@ -174,7 +174,7 @@ def test_a_file_whose_annotations_begin_at_0(tmp_path):
         predictions = [found(*mine), *[found((0, 0.3, (0, 0, 5, 5))) for _ in truths.ids[1:]]]
         result = evaluate(truths, flatten(predictions, truths.ids, 2))
         results.append((result.matches.truth.tolist(), result.ap50.tolist()))
-    assert results[0] == results[1]
+    assert all(one == results[0] for one in results)
     assert results[0][0][0] == 0 and set(results[0][0][1:]) == {-1}
 
 

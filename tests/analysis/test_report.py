@@ -10,13 +10,14 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmdet_yolo2fl.analysis import figures
 from mmdet_yolo2fl.analysis.curves import best_thresholds, class_curves
 from mmdet_yolo2fl.analysis.figures import CURVES_IN_FIGURE
 from mmdet_yolo2fl.analysis.pictures import picture
 from mmdet_yolo2fl.analysis.report import write_report
-from mmdet_yolo2fl.analysis.summary import summarize, write_tables
+from mmdet_yolo2fl.analysis.summary import image_names, summarize, write_tables
 from tests.analysis.made import analyzed, found, random_scenes
 
 EVIL = '<script>alert(1)</script>'
@@ -68,6 +69,36 @@ def report(folder, images, predictions, classes=NAMES, log=([], []), shown=(), f
     facts = {'Run': EVIL, 'Config': 'a.py'} | (facts or {})
     write_report(folder / 'report.html', summary, facts, curves, log, pictures)
     return (folder / 'report.html').read_text(encoding='utf-8'), summary
+
+
+@pytest.mark.parametrize(
+    'flag, size', [('color', (50, 100)), ('color_ignore_orientation', (100, 50))]
+)
+def test_a_picture_lies_as_the_data_set_reads_it(tmp_path, flag, size):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (100, 50)).save(tmp_path / 'a.jpg', exif=exif)
+    evaluation = analyzed([[(0, (0, 0, 9, 9))]], [found()])
+    thresholds = best_thresholds(class_curves(evaluation.matches))
+    shown = picture(evaluation.matches, thresholds, 0, str(tmp_path / 'a.jpg'), flag=flag)
+    assert (shown['width'], shown['height']) == size
+
+
+@pytest.mark.parametrize(
+    'paths, names',
+    [
+        (['a/1.jpg', 'a/2.jpg'], ['1.jpg', '2.jpg']),
+        (
+            ['/x/cam1/1.jpg', '/x/cam2/1.jpg', '/x/cam2/2.jpg'],
+            ['cam1/1.jpg', 'cam2/1.jpg', 'cam2/2.jpg'],
+        ),
+        (['a/1.jpg', 'a/1.jpg'], ['1.jpg', '1.jpg']),  # listed twice
+        (['', ''], ['7', '8']),
+        ([], []),
+    ],
+)
+def test_names_tell_images_apart(paths, names):
+    assert image_names(paths, [7, 8, 9]) == names
 
 
 @pytest.fixture(scope='module')

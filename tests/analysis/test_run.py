@@ -93,6 +93,22 @@ def test_a_resumed_run_is_one_run(tmp_path):
     assert series(validation, ['coco/bbox_mAP']) == {'coco/bbox_mAP': ([1, 2], [0.1, 0.2])}
 
 
+def test_validations_of_a_loop_of_iterations(tmp_path):
+    """MMEngine logs them by an epoch that stays 0."""
+
+    def logged(step):
+        return dict(lr=0.1, loss=1.0, iter=step, step=step)
+
+    def tested(ap):
+        return {'coco/bbox_mAP': ap, 'step': 0}
+
+    write_log(tmp_path, '1', [logged(5), logged(10), tested(0.1), logged(20), tested(0.2)])
+    write_log(tmp_path, '2', [logged(25), logged(30), tested(0.3)])
+    _, validation = read_training_log(tmp_path)
+    found = series(validation, ['coco/bbox_mAP'])['coco/bbox_mAP']
+    assert found == ([10, 20, 30], [0.1, 0.2, 0.3])
+
+
 def test_a_run_started_anew_replaces_the_former(tmp_path):
     write_log(tmp_path, '1', [trained(10), validated(1, 0.9), trained(20)])
     write_log(tmp_path, '2', [trained(10, 7.0)])

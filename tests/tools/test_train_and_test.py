@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
-from mmcv.transforms import TestTimeAug
+from mmcv.transforms import Compose, TestTimeAug
 from mmdet.datasets.transforms import PackDetInputs
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from mmdet_yolo2fl.config_parts import leaves, unwrapped
 from mmdet_yolo2fl.resizing import how_resized
@@ -96,7 +99,13 @@ def test_test_out_show_dir_tta(folder, config, checkpoint, tool, in_folder):
     plain = main([*common, *out, '--cfg-options', new_name()])
     assert len(pickle.loads((folder / 'found.pkl').read_bytes())) == 4
     assert len(list((folder / 'tested').glob('*/drawn/*'))) == 4
-    flipped = main([*common, '--tta', '--cfg-options', new_name()])
+    # The training's config stays what tools/analyze.py finds there.
+    work_dir = folder / 'work_dirs/tiny'
+    before = {path: path.read_bytes() for path in work_dir.glob('*.py')}
+    assert before
+    options = [new_name(), 'model.test_cfg.score_thr=0.001']
+    flipped = main([*common, '--tta', '--cfg-options', *options])
+    assert {path: path.read_bytes() for path in work_dir.glob('*.py')} == before
     assert plain.keys() == flipped.keys() and 'coco/bbox_mAP_50' in plain
 
 
@@ -128,6 +137,34 @@ def test_tta_views():
     use_tta(cfg)
     (augment,) = cfg.test_dataloader.dataset.pipeline
     assert augment.transforms[1][0].meta_keys == ('flip', 'instances')
+
+
+def test_flips_come_before_a_padding(tmp_path):
+    """Or the boxes would be turned back by the width without it."""
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((200, 100, 3), np.uint8))
+    steps = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='Resize', scale=(208, 208), keep_ratio=True),
+        dict(type='Pad', size=(208, 208)),
+        dict(type='PackDetInputs'),
+    ]
+    cfg = Config(
+        dict(model=dict(type='M'), test_dataloader=dict(dataset=dict(type='D', pipeline=steps)))
+    )
+    use_tta(cfg)
+    box = dict(bbox=[20, 10, 60, 50], bbox_label=0, ignore_flag=0)
+    init_default_scope('mmdet')
+    pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+    views = pipeline(dict(img_path=str(tmp_path / 'a.png'), instances=[box], height=200, width=100))
+    assert [image.shape for image in views['inputs']] == [(3, 208, 208)] * 2
+    (left, _, right, _), (mirrored_left, _, mirrored_right, _) = (
+        (one.gt_instances.bboxes.tensor / one.scale_factor[0]).tolist()[0]
+        for one in views['data_samples']
+    )
+    assert (left, right) == pytest.approx((20, 60))
+    # DetTTAModel turns them back within the photo.
+    assert (100 - mirrored_right, 100 - mirrored_left) == pytest.approx((20, 60))
 
 
 def test_views_of_another_size_than_the_test(recwarn):
