@@ -279,6 +279,11 @@ def _can_verify() -> bool:
     return digit_version(torch.__version__) >= digit_version('2.6.0')
 
 
+def download_name(address: str) -> str:
+    """By which MMEngine, too, keeps a download."""
+    return Path(urlparse(address).path).name
+
+
 def _local_file(path: str | Path) -> Path:
     """The path itself, or that of the download from an address."""
     if '://' not in str(path):
@@ -289,7 +294,7 @@ def _local_file(path: str | Path) -> Path:
             f'checkpoint {path}: an address with {address.scheme}:// cannot be verified. Download '
             'the file and give its path'
         )
-    local = Path(torch.hub.get_dir(), 'checkpoints', Path(address.path).name)
+    local = Path(torch.hub.get_dir(), 'checkpoints', download_name(str(path)))
     if not local.exists():
         local.parent.mkdir(parents=True, exist_ok=True)
         try:

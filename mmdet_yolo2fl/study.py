@@ -44,6 +44,7 @@ from mmengine.runner import Runner
 
 from .average_precision import ap_by_class
 from .checkpoints import (
+    download_name,
     latest_whole_checkpoint,
     load_only_weights,
     verify_checkpoint,
@@ -254,8 +255,9 @@ def _check_one_set(file: Path, runs: list[Run]) -> None:
 def _check_downloads(file: Path, runs: list[Run]) -> None:
     """MMEngine keeps downloads by their last names alone."""
     known: dict[str, str] = {}
-    for address in (run.checkpoint for run in runs if '://' in run.checkpoint):
-        name = address.rpartition('/')[2]
+    sources = [source for run in runs for source in (run.checkpoint, run.config.get('load_from'))]
+    for address in (source for source in sources if '://' in str(source)):
+        name = download_name(address)
         if known.setdefault(name, address) != address:
             raise ValueError(
                 f'{file}: {known[name]} and {address} would be downloaded to one file {name}: '

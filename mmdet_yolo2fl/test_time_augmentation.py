@@ -32,7 +32,8 @@ def use_tta(cfg: Config) -> None:
     # Where the truths travel with the samples, as in TinyTrafficDataset, they must go on doing so.
     pack.meta_keys = tuple(dict.fromkeys((*pack.get('meta_keys', ()), *META_KEYS)))
     # Flipped behind a padding, which lies on the right, the boxes would be turned back wrongly.
-    padding = [i for i, step in enumerate(dataset.pipeline) if type_name(step) == 'Pad']
+    pads = ('Pad', 'FixShapeResize')
+    padding = [i for i, step in enumerate(dataset.pipeline) if type_name(step) in pads]
     first = padding[0] if padding else len(dataset.pipeline) - 1
     later = [[step] for step in (*dataset.pipeline[first:-1], pack)]
     views = dict(type='TestTimeAug', transforms=[flips, *later])

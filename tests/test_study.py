@@ -185,6 +185,14 @@ def test_a_budget_of_less_than_an_epoch(tmp_path, monkeypatch, budget):
             dict(rows=dict(plain=dict(checkpoint='https://a/{seed}/b.pth'))),
             'https://a/0/b.pth and https://a/1/b.pth would be downloaded to one file b.pth',
         ),
+        (
+            dict(rows=dict(plain=dict(checkpoint='https://a/b.pth?of={seed}'))),
+            'https://a/b.pth.of=0 and https://a/b.pth.of=1 would be downloaded to one file b.pth',
+        ),
+        (
+            dict(rows={n: dict(load_from=f'https://{n}/b.pth') for n in ('plain', 'other')}),
+            'https://plain/b.pth and https://other/b.pth would be downloaded to one file b.pth',
+        ),
         (dict(seeds=['0', '1']), "seeds must be whole numbers, got .'0', '1'"),
         (
             dict(

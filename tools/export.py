@@ -142,22 +142,30 @@ def load_images(args, cfg, detector):
     if not samples:
         raise ValueError('there is no image to check with: give some by --images')
     batches = export.as_inputs(detector, samples)
-    height, width = samples[0]['data_samples'].img_shape[:2]
-    padded = batches[0].shape[-2:]
-    if how_resized(cfg)['resize'] == 'stretch' and (height, width) != padded:
-        raise ValueError(
-            f'the network pads {width}x{height} to {padded[1]}x{padded[0]}, and a program would '
-            'stretch the image to that: take a size of whole multiples of pad_size_divisor, or a '
-            'network that needs none (configs/edge)'
-        )
+    check_not_padded(dataset_cfg.pipeline, batches[0].shape[:1:-1], how_resized(cfg)['resize'])
     return batches, names_of(detector, classes)
+
+
+def check_not_padded(pipeline, size, resize):
+    """Refuse what a program, which is told to stretch images, would bring to its size otherwise.
+
+    By the network, to multiples of its ``pad_size_divisor``, or by a step ``Pad``.
+    """
+    scales = [step.get('scale') for step in pipeline if type_name(step).endswith('Resize')]
+    if resize == 'stretch' and scales[-1] and tuple(scales[-1]) != tuple(size):
+        width, height = scales[-1]
+        raise ValueError(
+            f'images are padded from {width}x{height} to {size[0]}x{size[1]}, and a program would '
+            'stretch them to that: take a size of whole multiples of pad_size_divisor without a '
+            'step Pad, or a network that needs none (configs/edge)'
+        )
 
 
 def names_of(detector, classes):
     """The classes as the checkpoint has them, which it was trained with; else the config's."""
     meta = detector.dataset_meta
     trained = meta.get('classes') or meta.get('CLASSES') or ()
-    if len(trained) != len(classes) or list(trained) == list(classes):
+    if len(trained) != detector.bbox_head.num_classes or list(trained) == list(classes):
         return classes
     print(f'The checkpoint was trained with {list(trained)}: these names, not {list(classes)}')
     return trained

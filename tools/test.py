@@ -83,7 +83,11 @@ def main(args=None):
     if args.tta:
         use_tta(cfg)
     try:
-        runner = testing(RUNNERS.get(cfg.get('runner_type', 'Runner'))).from_cfg(cfg)
+        kind = cfg.get('runner_type', 'Runner')
+        kind = RUNNERS.get(kind) if isinstance(kind, str) else kind
+        if kind is None:
+            parser.error(f'there is no runner_type {cfg.runner_type!r}')
+        runner = testing(kind).from_cfg(cfg)
         try:
             check_fit(runner.model, cfg.load_from)
         except ValueError as error:

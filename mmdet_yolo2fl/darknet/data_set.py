@@ -485,7 +485,7 @@ def _read_coco(path: Path, root: Path, report: Report) -> tuple[list[str], dict]
             )
         if not (root / name).is_file():
             raise FileNotFoundError(f'{where}: there is no {root / name}')
-        _check_not_turned(root / name, where)
+        _check_not_turned(root / name, (width, height), where)
         labels[label], by_id[image_id], images[name] = (
             name,
             (name, width, height),
@@ -500,18 +500,22 @@ def _read_coco(path: Path, root: Path, report: Report) -> tuple[list[str], dict]
     return names, images
 
 
-def _check_not_turned(image: Path, where: str) -> None:
-    """Darknet shows the pixels as they lie, MMDetection as EXIF says, and so do the boxes."""
+def _check_not_turned(image: Path, annotated: tuple[int, int], where: str) -> None:
+    """Darknet takes the pixels as they lie, MMDetection as EXIF says, and so do its boxes.
+
+    But not where the annotated sides are those of the pixels as they lie: so are the boxes then.
+    """
     try:
-        turned = image_size(image)[2]
+        *shown, turned = image_size(image)
     except UNREADABLE as error:
         raise ValueError(
             f'{where}: {image} is no image that can be read ({type(error).__name__})'
         ) from error
-    if turned:
+    if turned and (turned < 5 or annotated == tuple(shown)):
         raise ValueError(
-            f'{where}: {image} is turned or mirrored by EXIF, which Darknet does not follow: write '
-            'its pixels as they are shown, for instance by `mogrify -auto-orient`'
+            f'{where}: {image} is turned or mirrored by EXIF, which Darknet does not follow, but '
+            'MMDetection: write its pixels as they are shown (`mogrify -auto-orient`); or, if the '
+            'boxes are of the pixels as they lie, take the note out (`exiftool -Orientation=`)'
         )
 
 

@@ -68,7 +68,9 @@ def check_annotations(
     """
     skipped: Counter = Counter()
     for leaf, _ in leaf_datasets(dataset):
-        if leaf.get('backend_args') or _is_remote(leaf.get('data_root'), leaf.get('ann_file')):
+        prefix = leaf.get('data_prefix') or {}
+        roots = leaf.get('data_root'), leaf.get('ann_file'), prefix.get('sub_data_root')
+        if leaf.get('backend_args') or _is_remote(*roots):
             continue
         with DefaultScope.overwrite_default_scope('mmdet'):
             kind = leaf.get('type')
@@ -77,7 +79,7 @@ def check_annotations(
             check = CHECKS.get(load)
             if check is not None:
                 data = DATASETS.build({**leaf, 'pipeline': [], 'lazy_init': True})
-                here = not _is_remote(*(leaf.get('data_prefix') or {}).values())
+                here = not _is_remote(*prefix.values())
                 check(data, skipped, images and here, sizes, by_coco or {})
     return skipped
 
@@ -155,10 +157,12 @@ def _check_repeated(images: list, boxes: dict[Any, list], path: Path) -> None:
     """An image may stand there several times, but not each time with a part of its boxes."""
     first: dict[str, Any] = {}
     for image in images:
-        other = first.setdefault(image['file_name'], image['id'])
-        if sorted(boxes[other], key=repr) != sorted(boxes[image['id']], key=repr):
+        number = image['id']
+        other = first.setdefault(image['file_name'], number)
+        # In any order, where an id may also be a text.
+        if other != number and Counter(boxes[other]) != Counter(boxes[number]):
             raise ValueError(
-                f'{path}: {image["file_name"]} is image {other!r} and image {image["id"]!r}, with '
+                f'{path}: {image["file_name"]} is image {other!r} and image {number!r}, with '
                 'other boxes: in each the objects of the other are background. Merge them'
             )
 

@@ -132,7 +132,8 @@ def quantize(
         if any(one and one != other for one, other in zip(size, image.shape)):
             raise ValueError(
                 f'the file was made for {size[3]}x{size[2]}, but the test pipeline of the config '
-                f'makes {image.shape[3]}x{image.shape[2]}: give --size {size[3]} {size[2]}'
+                f'makes {image.shape[3]}x{image.shape[2]}: give --size {size[3]} {size[2]}, '
+                'or where it keeps the ratio of the images the file of free shapes'
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the result, where a renamed file may go.

@@ -341,6 +341,10 @@ def test_images_that_exif_turns_are_refused(tmp_path):
     Image.new('RGB', (50, 100)).save(tmp_path / 'images/a.jpg', exif=exif)
     with pytest.raises(ValueError, match='image 7: .*a.jpg is turned or mirrored by EXIF'):
         coco_to_darknet(path, tmp_path / 'images', tmp_path / 'out')
+    # Annotated as the pixels lie, the boxes are what Darknet wants.
+    Image.new('RGB', (100, 50)).save(tmp_path / 'images/a.jpg', exif=exif)
+    coco_to_darknet(path, tmp_path / 'images', tmp_path / 'as_they_lie')
+    assert (tmp_path / 'as_they_lie/labels/train/a.txt').read_text().startswith('1 0.2000')
     (tmp_path / 'images/a.jpg').write_bytes(b'no image')
     with pytest.raises(ValueError, match='image 7: .*a.jpg is no image that can be read'):
         coco_to_darknet(path, tmp_path / 'images', tmp_path / 'out')

@@ -112,17 +112,18 @@ def test_every_format(exported):
     np.testing.assert_allclose(scores, expected[1][0].T, atol=1e-5)
 
 
-def test_an_image_that_the_network_pads(squares, tmp_path, tool, refused):
-    """Trained with grey below, a program would stretch it."""
+@pytest.mark.parametrize('pad', ['', "dict(type='Pad', size_divisor=32),"])
+def test_images_that_are_padded(squares, tmp_path, tool, refused, pad):
+    """Trained with black below, a program would stretch them."""
     config, checkpoint = squares
     odd = tmp_path / 'odd.py'
     odd.write_text(
         f"_base_ = '{config}'\ntest_dataloader = dict(dataset=dict(pipeline=["
         "dict(type='LoadImageFromFile'), dict(type='Resize', scale=(96, 60), keep_ratio=False),"
-        "dict(type='PackDetInputs')]))\n"
+        f"{pad} dict(type='PackDetInputs')]))\n"
     )
     message = refused(tool('export'), odd, checkpoint, '--out', tmp_path / 'out')
-    assert 'the network pads 96x60 to 96x64, and a program would stretch' in message
+    assert 'images are padded from 96x60 to 96x64, and a program would stretch' in message
     assert not (tmp_path / 'out').exists()
 
 

@@ -123,6 +123,21 @@ def test_what_a_table_has_is_not_run_again(tool, study, tmp_path, capsys, monkey
     assert '1 runs, 1 of them to do' in printed and '2 lines of other configs' in printed
 
 
+def test_columns_that_were_asked_for_stay(tool, study, tmp_path):
+    main, out, tables = tool('study'), tmp_path / 'work_dirs/study/trial', tmp_path / 'tables'
+    for run in load_study(study(), out).runs:
+        finish(run, AP50=0.5, AP=0.25, **{'coco/bbox_mAP_s': 0.125, 'coco/bbox_mAP_m': 0.75})
+    options = [study(), '--tables', str(tables), '--report']
+    main([*options, '--metrics', 'AP50', 'coco/bbox_mAP_s'])
+    before = (tables / 'trial.csv').read_text()
+    assert before.count('0.1250') == 2 and '0.7500' not in before
+    main(options)  # of what else the folders know nothing comes in
+    assert (tables / 'trial.csv').read_text() == before
+    shutil.rmtree(out)
+    main(options)
+    assert (tables / 'trial.csv').read_text() == before
+
+
 def train(data, *arguments):
     os.environ['MMDET_YOLO2FL_DATA'] = data  # the process has the variables of an earlier one
     load_tool('study')(arguments)
