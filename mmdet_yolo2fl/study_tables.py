@@ -37,9 +37,10 @@ def averages(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def is_twin(name: str) -> bool:
-    """Whether a metric of MMEngine's log says what AP50 and AP of all classes say, or is one of
-    ``CocoMetric``'s further means of the boxes."""
-    return name.startswith('coco/bbox_') or any(name in names for names in HEADLINES[1:])
+    """Whether a metric of MMEngine's log says what AP50 and AP say, of all classes or of one, or
+    is one of ``CocoMetric``'s further means of the boxes."""
+    of_coco = re.fullmatch('coco/(bbox_.*|.*_precision)', name, re.S)
+    return bool(of_coco) or any(name in names for names in HEADLINES[1:])
 
 
 def headline(known: set[str], logged: bool = False) -> list[str]:

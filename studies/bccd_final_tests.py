@@ -19,6 +19,7 @@ _detectors = {
     'RTMDet-tiny': '../configs/baselines/bccd_rtmdet_tiny.py',
     'YOLOX-tiny': '../configs/baselines/bccd_yolox_tiny.py',
     'YOLOv3, MobileNetV2': '../configs/baselines/bccd_yolov3_mobilenetv2.py',
+    'RetinaNet, ResNet-50': '../configs/baselines/bccd_retinanet_r50.py',
 }
 
 

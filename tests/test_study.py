@@ -422,6 +422,7 @@ def test_further_metrics(tmp_path):
     one, table = result('plain', 0, 0.5), tmp_path / 't.csv'
     kept = {'AP50': 0.5, 'AP': 0.1, 'AP50 car/van': 0.3, 'coco/segm_mAP': 0.2, 'count': 41.5}
     left = {'coco/bbox_mAP': 0.1, 'coco/bbox_mAP_s': 0.05, 'pascal_voc/AP50': 0.5}
+    left |= {'coco/car/van_precision': 0.2}
     one['metrics'] = kept | left
     write_csv(table, [one])
     assert read_csv(table)[0]['metrics'] == kept
