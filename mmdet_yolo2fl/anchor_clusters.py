@@ -12,6 +12,7 @@ from rich.progress import track
 
 from .config_parts import leaf_datasets, type_name
 from .datasets.transforms.darknet_resize import letterbox_size
+from .resizing import way_of
 from .whole_files import write_png
 
 # yolov2-voc.cfg
@@ -186,8 +187,7 @@ def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], str]:
         input_size (tuple[int, int] | None): Takes the place of the step's scale.
 
     Returns:
-        tuple[tuple[int, int], str]: The second is 'stretch'; 'keep_ratio', as MMCV's ``Resize``
-        does it, the longer side to the longer one; or 'letterbox', as Darknet does it.
+        tuple[tuple[int, int], str]: The second is that of ``resizing.way_of``.
 
     Raises:
         ValueError: If there is no such step with one scale, and no ``input_size``.
@@ -202,7 +202,7 @@ def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], str]:
         scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
         scale = input_size or scale
         if len(scale) == 2 and all(isinstance(side, int) for side in scale):
-            return scale, _way(step, kind)
+            return scale, way_of(step)
     if input_size is None:
         raise ValueError(
             'the training pipeline has no Resize step with one scale: give --input-size'
@@ -214,14 +214,6 @@ RESIZING = (
     *('Resize', 'RandomResize', 'RandomChoiceResize', 'FixShapeResize'),
     *('DarknetResize', 'DarknetJitter'),
 )
-
-
-def _way(step: dict, kind: str) -> str:
-    if kind == 'DarknetJitter':
-        return 'letterbox' if step.get('variant', 'master') == 'master' else 'stretch'
-    if kind == 'DarknetResize':
-        return 'letterbox' if step.get('letterbox', True) else 'stretch'
-    return 'keep_ratio' if step.get('keep_ratio', False) else 'stretch'
 
 
 def _scaled_sizes(bboxes: list, info: dict, scale, way: str) -> np.ndarray:

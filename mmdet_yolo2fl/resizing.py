@@ -1,5 +1,7 @@
 """How images come to the size of a network."""
 
+from collections.abc import Mapping
+
 from mmengine.config import Config, ConfigDict
 
 from .config_parts import leaves, type_name, unwrapped
@@ -19,6 +21,29 @@ def resize_to(dataset: ConfigDict, size: tuple[int, int] | None) -> None:
                 step['scale'] = tuple(size)
 
 
+def way_of(step: Mapping) -> str:
+    """How a step of a pipeline brings an image to its size.
+
+    Returns:
+        str: 'stretch'; 'keep_ratio', as MMCV's ``Resize`` does it, the longer side to the longer
+        one; or 'letterbox', as Darknet does it.
+    """
+    kind = type_name(step)
+    if kind == 'DarknetJitter':
+        return 'letterbox' if step.get('variant', 'master') == 'master' else 'stretch'
+    if step.get('letterbox', kind == 'DarknetResize'):
+        return 'letterbox'
+    return 'keep_ratio' if step.get('keep_ratio', False) else 'stretch'
+
+
+# For those who write programs.
+IN_WORDS = dict(
+    stretch='stretch',
+    keep_ratio='keep the ratio, at the top left corner',
+    letterbox=f'letterbox: keep the ratio, centred on grey ({GREY})',
+)
+
+
 def how_resized(cfg: Config) -> dict[str, str]:
     """How the test pipeline brings an image to the size of the network.
 
@@ -35,9 +60,4 @@ def how_resized(cfg: Config) -> dict[str, str]:
     interpolation = step.get('interpolation', 'darknet' if darknet else 'bilinear')
     # DarknetResize's other choice is OpenCV's.
     interpolation = 'bilinear' if interpolation == 'opencv' else interpolation
-    resize = 'stretch'
-    if step.get('letterbox', darknet):
-        resize = f'letterbox: keep the ratio, centred on grey ({GREY})'
-    elif step.get('keep_ratio', False):
-        resize = 'keep the ratio, at the top left corner'
-    return dict(resize=resize, interpolation=interpolation)
+    return dict(resize=IN_WORDS[way_of(step)], interpolation=interpolation)

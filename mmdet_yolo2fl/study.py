@@ -58,7 +58,7 @@ from .evaluators import coco_files, evaluators, is_coco
 from .measure import machine
 from .scalars import is_metric, logged_scalars
 from .study_budget import within_budget
-from .study_tables import HEADLINES, averages
+from .study_tables import averages
 from .test_time_augmentation import use_tta
 from .whole_files import write_text
 
@@ -316,13 +316,8 @@ def carry_out(run: Run) -> dict:
         load_only_weights()
         _forget_other_configs(run)
         result = _evaluate(run) if run.checkpoint else _train(run)
-        result['metrics'] |= averages(result['metrics'])
         by = evaluators(run.config, 'test' if run.checkpoint else 'val')
-        others = ('teacher/', 'student/')
-        silent = all(name.startswith(others) for name in result['metrics'])
-        if silent and any(map(is_coco, by)):
-            # It says nothing where a detector has found nothing.
-            result['metrics'] |= dict.fromkeys(HEADLINES[0], 0.0)
+        result['metrics'] |= averages(result['metrics'], by)
         result |= dict(
             row=run.row, seed=run.seed, machine=machine(get_device()), config_hash=run.hash
         )

@@ -4,12 +4,13 @@ import csv
 import io
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
+from .evaluators import is_coco
 from .whole_files import write_text
 
 # AP50 and AP: of a study's own evaluation by class, of CocoMetric, of VOCMetric.
@@ -20,11 +21,15 @@ HEADLINES = (
 )
 
 
-def averages(metrics: dict[str, float]) -> dict[str, float]:
+def averages(metrics: dict[str, float], by: Iterable[Mapping] = ()) -> dict[str, float]:
     """AP50 and AP among the metrics of a run, by these names; what it does not have is missing.
 
     ``VOCMetric``'s mean is over its own thresholds, by default 0.5 alone: it is no AP, unless
-    there are ten.
+    there are ten. ``CocoMetric`` says nothing where a detector has found nothing: both are 0.
+
+    Args:
+        metrics (dict[str, float]): As an evaluation returns them.
+        by (Iterable[Mapping]): Configs of the evaluators.
     """
     thresholds = [key for key in metrics if re.fullmatch(r'pascal_voc/AP\d\d', key)]
     found = {}
@@ -33,7 +38,9 @@ def averages(metrics: dict[str, float]) -> dict[str, float]:
             is_ap = logged != 'pascal_voc/mAP' or len(thresholds) == 10
             if logged in metrics and is_ap:
                 found.setdefault(name, metrics[logged])
-    return found
+    # What the one says that does not predict, of a teacher and its student, does not count.
+    silent = all(name.startswith(('teacher/', 'student/')) for name in metrics)
+    return dict.fromkeys(HEADLINES[0], 0.0) if silent and any(map(is_coco, by)) else found
 
 
 def is_twin(name: str) -> bool:

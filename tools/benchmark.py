@@ -50,10 +50,10 @@ from mmdet_yolo2fl.benchmark_figure import COLUMNS, draw
 from mmdet_yolo2fl.checkpoints import verify_checkpoint
 from mmdet_yolo2fl.config_parts import leaves, type_name, unwrapped
 from mmdet_yolo2fl.detector import load_detector
-from mmdet_yolo2fl.evaluators import evaluators, is_coco
+from mmdet_yolo2fl.evaluators import evaluators
 from mmdet_yolo2fl.inference.inferencer import with_grey_arrays
 from mmdet_yolo2fl.measure import alternate, machine, names_of, peak_memory, synchronize, use
-from mmdet_yolo2fl.study_tables import HEADLINES, averages, read_csv
+from mmdet_yolo2fl.study_tables import averages, read_csv
 from mmdet_yolo2fl.whole_files import write_png, write_text
 
 MODES = {
@@ -378,10 +378,7 @@ def evaluate(path, checkpoint, folder, size=None):
     # Of its own: MMEngine would write to the folder of the visualizer of that name made first.
     cfg.visualizer = dict(type='DetLocalVisualizer', name=str(folder), vis_backends=[])
     metrics = Runner.from_cfg(cfg).test()
-    found = averages(metrics)
-    if not metrics and any(map(is_coco, evaluators(cfg, 'test'))):
-        # It says nothing where a detector has found nothing.
-        return dict.fromkeys(HEADLINES[0], 0.0)
+    found = averages(metrics, evaluators(cfg, 'test'))
     if not found:
         raise ValueError(f'there is no AP50 among the metrics {sorted(metrics)}')
     return found

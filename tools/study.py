@@ -227,7 +227,7 @@ def main(args=None):
     missing = [] if args.report else [run for run in chosen if not result_of(args, run)]
     for run in missing:
         file = run.checkpoint_file
-        if file and '://' not in run.checkpoint and not file.is_file():
+        if file and not file.is_file():
             sys.exit(
                 f'{args.study}, {run.row}, seed {run.seed}: there is no checkpoint {file}; '
                 'train it first'

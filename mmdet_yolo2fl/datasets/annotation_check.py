@@ -119,7 +119,9 @@ def _check_coco(
             _check_image(file, where, sizes[number] if look_inside else None)
     categories = {one['id']: one['name'] for one in content['categories']}
     seen, with_objects = set(), set()
-    boxes: dict[Any, list] = {number: [] for number in sizes}
+    records = Counter(image['file_name'] for image in content['images'])
+    repeated = [image for image in content['images'] if records[image['file_name']] > 1]
+    boxes: dict[Any, list] = {image['id']: [] for image in repeated}
     for one in content.get('annotations', []):
         where = f'{path}: annotation {_name(one)}'
         number = _get(one, 'id', (int, str), where)
@@ -144,12 +146,13 @@ def _check_coco(
                 f'{where}: pycocotools, which evaluates, counts ids as numbers: number the '
                 'annotations from 1'
             )
-        boxes.get(image, []).append((category, *box))
+        if image in boxes:
+            boxes[image].append((category, *box))
         if is_object:
             with_objects.add(image)
         if reason := _left_out(one, is_object, sizes.get(image), evaluates):
             skipped[reason] += 1
-    _check_repeated(content['images'], boxes, path)
+    _check_repeated(repeated, boxes, path)
     _count_images(data, [(number in with_objects, size) for number, size in sizes.items()], skipped)
 
 
@@ -160,7 +163,7 @@ def _check_repeated(images: list, boxes: dict[Any, list], path: Path) -> None:
         number = image['id']
         other = first.setdefault(image['file_name'], number)
         # In any order, where an id may also be a text.
-        if other != number and Counter(boxes[other]) != Counter(boxes[number]):
+        if Counter(boxes[other]) != Counter(boxes[number]):
             raise ValueError(
                 f'{path}: {image["file_name"]} is image {other!r} and image {number!r}, with '
                 'other boxes: in each the objects of the other are background. Merge them'

@@ -483,6 +483,16 @@ def test_one_head_on_maps_of_several_shapes():
         assert result.bboxes[0].tolist() == [0, size[0] - 32, 32, size[0]]
 
 
+def test_a_score_at_the_threshold_is_left_out():
+    """As in Darknet, which keeps what exceeds it."""
+    head, pred, limit = build(), random_map(1), 0.05
+    for _ in range(2):
+        cfg = dict(score_thr=limit)
+        (result,) = head.predict_by_feat((pred,), metas(1), cfg=cfg, with_nms=False)
+        assert len(result) and result.scores.min() > limit
+        limit = result.scores.min().item()
+
+
 def test_one_head_in_several_precisions():
     """After mixed precision the priors are none of half precision."""
     generator = dict(type='YOLOV2AnchorGenerator', anchors=[(1.1, 2.3), (3.7, 1.9), (0.3, 0.7)])
