@@ -129,8 +129,10 @@ def main(args=None):
         'One seed each: differences of a point may be chance. Train the best and '
         f'{control} with several seeds before you believe them.\n'
     )
-    write_text(folder / 'results.md', result)
-    paths = tuning.draw(study, folder)
+    # Workers that end together would write the same files.
+    with FileLock(folder / 'study.lock'):
+        write_text(folder / 'results.md', result)
+        paths = tuning.draw(study, folder)
     print(f'\n{result}\nIn {folder}: results.md, {", ".join(path.name for path in paths)}')
 
 
