@@ -1,11 +1,14 @@
 """Processes of their own, on a CPU, that share one import of the package: it takes seconds."""
 
+import faulthandler
 import multiprocessing
 import os
 from collections.abc import Callable
 from multiprocessing import forkserver
 
 import pytest
+
+LIMIT = 300  # seconds
 
 
 def context():
@@ -22,14 +25,21 @@ def context():
     return chosen
 
 
+def run(job: Callable, *args) -> None:
+    """``job``, and where all its threads stand in the test's output, should it not end."""
+    faulthandler.dump_traceback_later(0.9 * LIMIT, file=2)
+    job(*args)
+
+
 def start(job: Callable, *args) -> multiprocessing.Process:
-    process = context().Process(target=job, args=args, daemon=True)  # it ends with the tests
+    # A daemon ends with the tests.
+    process = context().Process(target=run, args=(job, *args), daemon=True)
     process.start()
     return process
 
 
 def exit_codes(processes: list) -> list[int | None]:
-    """When all have ended; None for one that has not after five minutes."""
+    """When all have ended; None for one that has not within the limit."""
     for process in processes:
-        process.join(300)
+        process.join(LIMIT)
     return [process.exitcode for process in processes]
