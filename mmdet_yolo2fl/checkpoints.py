@@ -89,6 +89,11 @@ def verify_checkpoint(path: str | Path) -> Path:
 def _verified(path: str | Path) -> tuple[Path, dict | None]:
     """The local file, and what it holds; None where PyTorch cannot look through it."""
     path = _local_file(path)
+    if path.is_dir():
+        raise ValueError(
+            f'checkpoint {path}: is a folder, as FSDP and DeepSpeed write them, each process its '
+            'share. A training can be resumed from it; all else wants one file'
+        )
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist')
     if not _can_verify():
@@ -154,6 +159,8 @@ def verify_resumable(path: str | Path) -> Path:
         FileNotFoundError, DamagedCheckpointError: As of :func:`verify_checkpoint`.
         ValueError: Also if it holds such a program, or lacks the state of a training.
     """
+    if Path(path).is_dir():  # of FSDP or DeepSpeed, for which see `load_only_weights`
+        return Path(path)
     path, content = _verified(path)
     if content is None:
         return path
@@ -174,6 +181,14 @@ def verify_resumable(path: str | Path) -> Path:
                 f'checkpoint {path}: its meta[{key!r}] is {meta.get(key)!r}, no number'
             )
     return path
+
+
+def load_verified(path: str | Path) -> dict:
+    """What a file holds that :func:`verify_checkpoint` has returned, its tensors on the CPU.
+
+    PyTorch older than 2.6 could not load a training's checkpoint safely; it has been warned of.
+    """
+    return torch.load(path, map_location='cpu', weights_only=_can_verify())
 
 
 def restore_seen(checkpoint: dict) -> None:
@@ -240,12 +255,12 @@ def latest_whole_checkpoint(work_dir: str | Path) -> Path | None:
 def _candidates(work_dir: Path, named: str) -> Iterator[Path]:
     """The last checkpoint, then those before it, newest first."""
     last = Path(named)
-    if not last.is_file():  # the directory may have been moved
+    if not last.exists():  # the directory may have been moved
         last = work_dir / last.name
     numbered = re.fullmatch(r'(.*?)(\d+)(\.\w+)', last.name)
     # Without one the file that names the last one is damaged itself.
     prefix, number, suffix = r'(?:epoch|iter)_', math.inf, '.pth'
-    if numbered or last.is_file():
+    if numbered or last.exists():
         yield last
     if numbered:
         prefix, number, suffix = re.escape(numbered[1]), int(numbered[2]), numbered[3]

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.device import utils as device_utils
 from mmengine.runner import Runner
 
 from .datasets.annotation_check import check_annotations
@@ -117,7 +118,15 @@ def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser, *need
         if not isinstance(cfg.get(key), dict):
             parser.error(f'{args.config}: has no {key}, or it is no dict')
     _refuse_bad_numbers(cfg, parser)
+    avoid_mps()
     return cfg
+
+
+def avoid_mps() -> None:
+    """MMEngine would choose Apple's GPU, for which MMCV has no NMS: no test, no validation."""
+    if get_device() == 'mps':
+        print("On the CPU: MMCV has no NMS for Apple's GPU.")
+        device_utils.DEVICE = 'cpu'
 
 
 # What MMEngine, or PyTorch below it, takes for good, or refuses without its name.

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from .checkpoints import restore_seen, verify_checkpoint
+from .checkpoints import load_verified, restore_seen, verify_checkpoint
 
 
 def load_detector(config: Config, checkpoint: str | Path) -> tuple[nn.Module, dict]:
@@ -23,7 +23,7 @@ def load_detector(config: Config, checkpoint: str | Path) -> tuple[nn.Module, di
         ValueError: If it is unsafe or damaged, or does not fit the config.
     """
     path = verify_checkpoint(checkpoint)
-    content = torch.load(path, map_location='cpu', weights_only=True)
+    content = load_verified(path)
     restore_seen(content)
     state = content.get('state_dict', content)
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -54,15 +54,22 @@ def check_fit(model: nn.Module, checkpoint: str | Path, whole: bool = True) -> N
     """Refuse a checkpoint of another detector, of which MMEngine only warns.
 
     Args:
-        model (nn.Module): The detector, in a wrapper or not.
-        checkpoint (str | Path): A verified file.
+        model (nn.Module | dict): The detector, in a wrapper or not; or its config, as long as a
+            ``FlexibleRunner`` has not built it.
+        checkpoint (str | Path): What was verified. Of a folder, into which FSDP and DeepSpeed
+            write, nothing is known here.
         whole (bool): Every weight must be in it, as for a test or a resumed training; else at
             least one, as for a start from another data set. Defaults to True.
 
     Raises:
         ValueError: If it does not fit; names a weight and its shapes.
     """
-    content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    if Path(checkpoint).is_dir():
+        return
+    if not isinstance(model, nn.Module):
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            model = MODELS.build(deepcopy(model))
+    content = load_verified(checkpoint)
     check_state_fits(model, content.get('state_dict', content), str(checkpoint), whole)
 
 

@@ -10,8 +10,9 @@ FAMILIES = (
     '      pip install "setuptools<81" wheel ninja psutil numpy\n'
     '      pip install --no-build-isolation onedl-mmcv==2.3.6\n'
     '      pip install --no-build-isolation onedl-mmdetection==3.5.1 "opencv-python<5"\n'
-    "  - OpenMMLab's own, for PyTorch below 2.6:\n"
-    '      pip install openmim && mim install "mmengine>=0.10" "mmcv>=2.0.0rc4,<2.2" mmdet==3.3.0\n'
+    "  - OpenMMLab's own, with PyTorch 2.1 to 2.5 (before 2.3 also numpy<2):\n"
+    '      pip install "setuptools<81" openmim\n'
+    '      mim install "mmengine>=0.10" "mmcv>=2.0.0rc4,<2.2" mmdet==3.3.0\n'
     'Install torch first (https://pytorch.org/get-started): mmcv compiles against it.'
 )
 
@@ -36,6 +37,8 @@ def check_environment() -> None:
                 'uninstalling one family while the other was installed as well. Uninstall both '
                 f'and install one anew. The rest lies in {list(library.__path__)}.'
             )
+    if _version(torch.__version__) < (2, 1):
+        raise _error(f'PyTorch {torch.__version__} is too old: this package needs 2.1 or later.')
     if _version(mmcv.__version__) < (2, 0):
         raise _error(f'MMCV {mmcv.__version__} is too old: MMDetection 3 needs 2.0 or later.')
     _require(
@@ -55,9 +58,10 @@ def check_environment() -> None:
         )
     if _version(torch.__version__) >= (2, 6) and _version(mmengine.__version__) < (0, 10, 8):
         warnings.warn(
-            f'MMEngine {mmengine.__version__} cannot resume a run with PyTorch '
+            f'MMEngine {mmengine.__version__} by itself cannot resume a run with PyTorch '
             f'{torch.__version__}: since 2.6 torch.load refuses what its checkpoints contain. '
-            'Training and testing work. Use onedl-mmengine 0.10.12 or a PyTorch below 2.6.',
+            "The tools of mmdet_yolo2fl can; for MMDetection's use onedl-mmengine 0.10.12 or a "
+            'PyTorch below 2.6.',
             stacklevel=3,
         )
 

@@ -1,8 +1,8 @@
 # How large to test what was trained at 416 x 320: `416 x 320` of studies/bccd_modern.py (train it
 # first). By this the size of configs/study/bccd_final.py was chosen.
+_base_ = './bccd_modern.py'
 import copy
 
-_base_ = './bccd_modern.py'
 checkpoint = '../work_dirs/study/bccd_modern/416_x_320/seed_{seed}/epoch_30.pth'
 seeds = [0]
 baseline = 'at 416 x 320'

@@ -1,8 +1,8 @@
 # All that helped together, without training again: the detectors of `CIoU loss besides` in
 # studies/bccd_modern.py (train those first), with soft NMS, and tested larger than trained.
+_base_ = './bccd_tests.py'
 import copy
 
-_base_ = './bccd_tests.py'
 checkpoint = '../work_dirs/study/bccd_modern/CIoU_loss_besides/seed_{seed}/epoch_30.pth'
 baseline = 'CIoU loss besides'
 _larger = copy.deepcopy(_base_.rows['at 416 x 320'])

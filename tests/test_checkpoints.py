@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import _load_checkpoint
 
-from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
+from mmdet_yolo2fl.checkpoints import load_only_weights, load_verified, verify_checkpoint
 
 
 class Hostile:
@@ -56,6 +56,22 @@ def test_hostile_is_refused_and_not_run(tmp_path, zipped, monkeypatch):
     assert not mark.exists()
     torch.load(path, weights_only=False)
     assert mark.exists(), 'the file is harmless: this test shows nothing'
+
+
+def test_an_old_pytorch_loads_what_it_could_not_look_through(tmp_path, monkeypatch):
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)  # a tool has set it
+    content = dict(weights(), message_hub=dict(log_scalars=dict(loss=HistoryBuffer([1.0], [1]))))
+    path = save(tmp_path, content)
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()  # as PyTorch 2.5 has it
+    monkeypatch.setattr(torch, '__version__', '2.5.1')
+    try:
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(path, weights_only=True)
+        loaded = load_verified(verify_checkpoint(path))
+        assert torch.equal(loaded['state_dict']['weight'], content['state_dict']['weight'])
+    finally:
+        torch.serialization.add_safe_globals(allowed)
 
 
 class Reaches:

@@ -57,6 +57,7 @@ def test_this_environment_passes():
     'changes, message',
     [
         (dict(torch=None), 'PyTorch is not installed'),
+        (dict(torch="__version__ = '2.0.1+cu118'"), 'PyTorch 2.0.1+cu118 is too old'),
         (dict(mmengine=None), 'MMEngine is not installed'),
         (dict(mmcv=None), 'MMCV is not installed'),
         (dict(mmcv="__version__ = '1.7.2'"), 'MMCV 1.7.2 is too old'),

@@ -25,7 +25,6 @@ import io
 import itertools
 import statistics
 import tempfile
-import time
 from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
@@ -52,7 +51,15 @@ from mmdet_yolo2fl.config_parts import leaves, type_name, unwrapped
 from mmdet_yolo2fl.detector import load_detector
 from mmdet_yolo2fl.evaluators import evaluators
 from mmdet_yolo2fl.inference.inferencer import with_grey_arrays
-from mmdet_yolo2fl.measure import alternate, machine, names_of, peak_memory, synchronize, use
+from mmdet_yolo2fl.measure import (
+    alternate,
+    between,
+    machine,
+    mark,
+    names_of,
+    peak_memory,
+    use,
+)
 from mmdet_yolo2fl.study_tables import averages, read_csv
 from mmdet_yolo2fl.whole_files import write_png, write_text
 
@@ -201,7 +208,7 @@ class Contestant:
         )
         # An assigner that finds masks may use them: only for those that train with them.
         self.samples = self.truths(args.batch, loads_masks(cfg.get('train_dataloader')))
-        self.loss_ms, self.in_losses = [], False
+        self.in_loss, self.in_losses = [], False
         self.time_losses()
 
     def inputs(self, pictures):
@@ -248,15 +255,17 @@ class Contestant:
             if self.in_losses:  # of a head that asks another: it is counted already
                 return losses(*args, **kwargs)
             self.in_losses = True
-            synchronize(self.device)
-            start = time.perf_counter()
+            start = mark(self.device)
             result = losses(*args, **kwargs)
-            synchronize(self.device)
-            self.loss_ms[-1] += 1000 * (time.perf_counter() - start)
+            self.in_loss[-1].append((start, mark(self.device)))
             self.in_losses = False
             return result
 
         return function
+
+    def loss_ms(self, steps):
+        """Of the last steps, each."""
+        return [sum(between(*pair) for pair in step) for step in self.in_loss[-steps:]]
 
     def autocast(self):
         kind = torch.device(self.device).type
@@ -290,7 +299,7 @@ class Contestant:
 
     def step(self):
         self.model.train()
-        self.loss_ms.append(0.0)
+        self.in_loss.append([])
         samples = [sample.clone() for sample in self.samples]
         data = dict(inputs=list(self.batch['inputs']), data_samples=samples)
         self.model.train_step(data, self.optimizer)
@@ -431,7 +440,7 @@ def measure(args):
     for key, row in rows.items():
         if 'step_ms' not in row:
             continue
-        losses = statistics.median(contestants[key].loss_ms[-args.repeat :])
+        losses = statistics.median(contestants[key].loss_ms(args.repeat))
         if losses:  # else its losses have other names
             row['loss_share'] = losses / row['step_ms']
         with noted(failed, COLUMNS['memory_mb'], key):

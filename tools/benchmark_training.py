@@ -21,7 +21,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.anchor_clusters import VOC_ANCHORS
 from mmdet_yolo2fl.datasets import FastMinIoURandomCrop
-from mmdet_yolo2fl.measure import alternate, machine
+from mmdet_yolo2fl.measure import alternate, machine, use
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
@@ -190,6 +190,7 @@ def main(args=None):
     args = parse_args(args)
     init_default_scope('mmdet')
     torch.manual_seed(0)
+    use(args.device)
     print(machine(args.device))
     benchmark_heads(args)
     benchmark_crop(args)

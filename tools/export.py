@@ -37,10 +37,12 @@ from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
+import torch
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
+from mmengine.utils import digit_version
 
 from mmdet_yolo2fl import export
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet, resize_note
@@ -91,6 +93,8 @@ def check_arguments(args, parser):
                 f"ONNX needs {name}: pip install 'mmdet_yolo2fl[export]', or leave ONNX out: "
                 '--formats torch darknet'
             )
+    if digit_version(torch.__version__) < digit_version('2.5') and {*args.formats} != {'darknet'}:
+        parser.error(f'PyTorch {torch.__version__} cannot write these: --formats darknet')
     if args.num_images < 1:
         parser.error('--num-images must be at least 1')
     if args.name and Path(args.name).name != args.name:

@@ -25,7 +25,7 @@ from queue import Queue
 
 import torch
 
-from mmdet_yolo2fl.command_line import add_config_options
+from mmdet_yolo2fl.command_line import add_config_options, avoid_mps
 from mmdet_yolo2fl.study import carry_out, folder_name, load_study
 from mmdet_yolo2fl.study_figure import write_report
 from mmdet_yolo2fl.study_tables import (
@@ -214,6 +214,7 @@ def main(args=None):
     args = parse_args(args)
     if args.worker:
         end_with_parent()
+        avoid_mps()
         row, seed = args.worker
         wanted = (folder_name(row), seed)
         (run,) = (r for r in args.loaded.runs if (folder_name(r.row), str(r.seed)) == wanted)

@@ -82,26 +82,25 @@ def main(args=None):
     check_data(cfg, parser, 'test')
     if args.tta:
         use_tta(cfg)
+    kind = cfg.get('runner_type', 'Runner')
+    kind = RUNNERS.get(kind) if isinstance(kind, str) else kind
+    if kind is None:
+        parser.error(f'there is no runner_type {cfg.runner_type!r}')
+    runner = testing(kind).from_cfg(cfg)
     try:
-        kind = cfg.get('runner_type', 'Runner')
-        kind = RUNNERS.get(kind) if isinstance(kind, str) else kind
-        if kind is None:
-            parser.error(f'there is no runner_type {cfg.runner_type!r}')
-        runner = testing(kind).from_cfg(cfg)
-        try:
-            check_fit(runner.model, cfg.load_from)
-        except ValueError as error:
-            parser.error(str(error))
-        if args.out:
-            unfinished = str(Path(args.out).with_suffix('.unfinished.pkl'))
-            runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=unfinished))
-        metrics = runner.test()
-        if args.out and is_main_process():
-            Path(unfinished).replace(args.out)
-        return metrics
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        check_fit(runner.model, cfg.load_from)
+    except ValueError as error:
+        parser.error(str(error))
+    if args.out:
+        unfinished = str(Path(args.out).with_suffix('.unfinished.pkl'))
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=unfinished))
+    metrics = runner.test()
+    if args.out and is_main_process():
+        Path(unfinished).replace(args.out)
+    # Not after an error: NCCL waits here for the other processes, which wait for this one.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return metrics
 
 
 if __name__ == '__main__':

@@ -113,13 +113,12 @@ def main(args=None):
             stack.enter_context(work_dir_lock(cfg.work_dir))
         except OSError as error:
             parser.error(str(error))
-        try:
-            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-            check_start(runner, cfg, parser)
-            runner.train()
-        finally:
-            if torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        check_start(runner, cfg, parser)
+        runner.train()
+        # Not after an error: NCCL waits here for the other processes, which wait for this one.
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

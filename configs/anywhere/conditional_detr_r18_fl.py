@@ -11,7 +11,11 @@ model.train_cfg.assigner.match_costs[0] = dict(
 )
 model.bbox_head.num_classes = 4
 model.backbone.update(
-    depth=18, init_cfg=None, frozen_stages=-1, norm_eval=False, norm_cfg=dict(type='BN')
+    depth=18,
+    init_cfg=None,
+    frozen_stages=-1,
+    norm_eval=False,
+    norm_cfg=dict(type='BN', requires_grad=True),
 )
 model.neck.in_channels = [512]
 # A transformer wants smaller steps.

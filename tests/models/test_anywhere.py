@@ -68,6 +68,9 @@ def test_config_takes_a_training_step(path):
     family = [m for m in model.modules() if isinstance(m, BalancedFocalLoss)]
     # The baselines are MMDetection's own; RetinaNet's focal loss is not, in mixed precision.
     assert bool(family) == (path in CONFIGS or path.stem == 'bccd_retinanet_r50')
+    # From scratch nothing is frozen, as MMDetection has it for backbones with pretrained weights.
+    assert all(part.training for part in model.modules())
+    assert all(weight.requires_grad for weight in model.parameters())
     size = 300 if path.stem == 'bccd_ssd300' else SIZE  # no map of it may vanish
     losses = losses_of(model, size)
     total = sum(value for name, value in losses.items() if 'loss' in name)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss
+from mmdet.models.utils import sigmoid_geometric_mean
 from mmdet.registry import MODELS
 
 from mmdet_yolo2fl.models import BalancedFocalLoss
@@ -146,6 +147,20 @@ def test_probabilities_at_their_ends_are_finite(gamma):
         loss = BalancedFocalLoss(gamma=gamma, activation='none')(pred, torch.tensor(target))
         (grad,) = torch.autograd.grad(loss, pred)
         assert loss.isfinite() and grad.isfinite().all()
+
+
+@pytest.mark.parametrize('soft', [0.0, 0.9])
+def test_half_probabilities_at_their_ends_have_gradients(soft):
+    """As TOOD's head makes them in mixed precision: 1 where a logit exceeds 8."""
+    logits = torch.tensor([[20.0], [8.4], [8.0], [-20.0]], dtype=torch.float16)
+    one, other = (logits.clone().requires_grad_() for _ in range(2))
+    prob = sigmoid_geometric_mean(one, other)
+    prob.retain_grad()
+    assert prob.dtype == torch.float16 and prob[0] == 1
+    for label in (torch.full_like(prob, soft), torch.ones_like(prob)):
+        loss = BalancedFocalLoss(activation='none', gamma=0, alpha=None, reduction='sum')
+        loss(prob, label).backward(retain_graph=True)
+        assert all(x.grad.isfinite().all() for x in (prob, one, other))
 
 
 def test_a_probability_of_zero_that_should_be_one_is_pushed():

@@ -10,6 +10,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
+from mmengine.device import utils as device_utils
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
@@ -33,6 +34,7 @@ def tools():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
         patch.setenv('LOCAL_RANK', '0')
+        patch.setattr(device_utils, 'DEVICE', device_utils.DEVICE)
         yield load_tool
     for kind in visualizers:
         kind._instance_dict.clear()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmdet_yolo2fl.engine import YOLOV2AmpOptimWrapper
 from mmdet_yolo2fl.measure import use
 from tests.tools.conftest import ROOT, load_tool
 
@@ -131,17 +132,34 @@ def test_only_who_trains_with_masks_gets_them(tool):
     assert loads_masks(dict(dataset=dict(dataset=dict(pipeline=(dict(type='A'), load)))))
 
 
-def test_losses_within_losses_count_once(tool):
+def test_losses_within_losses_count_once(tool, monkeypatch):
     parts = tool('benchmark').__globals__
     # A second goes by from one look at the clock to the next.
-    parts['time'] = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr('time.perf_counter', itertools.count(0.0).__next__)
     contestant = object.__new__(parts['Contestant'])
-    contestant.device, contestant.in_losses, contestant.loss_ms = 'cpu', False, [0.0]
+    contestant.device, contestant.in_losses, contestant.in_loss = 'cpu', False, [[(1.0, 9.0)], []]
     one = contestant.timed(lambda: None)
     contestant.timed(lambda: [one(), one()])()
-    assert contestant.loss_ms == [1000.0]
+    assert contestant.loss_ms(1) == [1000.0]
     one()
-    assert contestant.loss_ms == [2000.0]
+    assert contestant.loss_ms(2) == [8000.0, 2000.0]
+
+
+def test_the_steps_of_a_cpu_beside_a_gpu(tool, tmp_path, monkeypatch):
+    """MMEngine would take the GPU's mixed precision, which leaves a CPU in float32."""
+    parts = tool('benchmark').__globals__
+    monkeypatch.setattr('mmengine.device.utils.DEVICE', 'cuda')
+    monkeypatch.setattr(f'{YOLOV2AmpOptimWrapper.__module__}.has_fast_bfloat16', lambda: True)
+    file = write(tmp_path, 'focal')
+    options = ['--device', 'cpu', '--size', '96', '64', '--batch', '2']
+    args = parts['parse_args']([file, *options])
+    use(args.device)
+    contestant = parts['Contestant'](file, 'amp', '-', args)
+    seen = []
+    conv = next(m for m in contestant.model.modules() if isinstance(m, torch.nn.Conv2d))
+    conv.register_forward_hook(lambda _, inputs, output: seen.append(output.dtype))
+    contestant.step()
+    assert seen == [torch.bfloat16]
 
 
 def test_number_of_classes(tool):

@@ -424,6 +424,18 @@ def test_photos_of_several_shapes(config, checkpoint, tmp_path):
     assert 'boxes in 2 images' in printed
 
 
+def test_a_pytorch_that_can_write_darknets_files_only(
+    config, checkpoint, tmp_path, tool, refused, monkeypatch
+):
+    monkeypatch.setattr(torch, '__version__', '2.4.1+cpu')
+    main, out = tool('export'), ['--out', tmp_path]
+    message = 'PyTorch 2.4.1+cpu cannot write these: --formats darknet'
+    assert message in refused(main, config, checkpoint, *out)
+    assert message in refused(main, config, checkpoint, *out, '--formats', 'onnx', 'darknet')
+    main([str(arg) for arg in (config, checkpoint, *out, '--formats', 'darknet')])
+    assert (tmp_path / 'squares.weights').exists()
+
+
 def test_usage_errors(config, checkpoint, data_root, tmp_path, tool, refused):
     main, out = tool('export'), ['--out', tmp_path / 'out', '--formats', 'darknet']
     assert 'none.py' in refused(main, 'none.py', checkpoint, *out)

@@ -1,9 +1,12 @@
+import argparse
 import os
 import pickle
 import random
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,8 +15,11 @@ import torch
 from mmcv.transforms import Compose, TestTimeAug
 from mmdet.datasets.transforms import PackDetInputs
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 
+from mmdet_yolo2fl.command_line import read_config
 from mmdet_yolo2fl.config_parts import leaves, unwrapped
 from mmdet_yolo2fl.resizing import how_resized
 from mmdet_yolo2fl.test_time_augmentation import use_tta
@@ -61,6 +67,47 @@ def in_folder(folder, monkeypatch):
 def new_name():
     """Runs begun in the same second would share MMEngine's message hub."""
     return f'experiment_name=tiny_{random.SystemRandom().getrandbits(64)}'
+
+
+@pytest.mark.parametrize('error', [None, FloatingPointError('loss is nan')])
+def test_processes_part_after_success_only(config, tool, tmp_path, monkeypatch, error):
+    """NCCL waits for the others there, which wait for the one that has failed."""
+    parted = []
+    monkeypatch.setattr('torch.distributed.destroy_process_group', lambda: parted.append(True))
+
+    def work():
+        monkeypatch.setattr('torch.distributed.is_initialized', lambda: True)
+        if error:
+            raise error
+
+    monkeypatch.setattr(Runner, 'from_cfg', lambda _: SimpleNamespace(train=work))
+    with pytest.raises(FloatingPointError) if error else nullcontext():
+        tool('train')([str(config), '--work-dir', str(tmp_path)])
+    assert parted == ([] if error else [True])
+
+
+def test_flexible_runner(config, checkpoint, tool, refused, tmp_path, monkeypatch, in_folder):
+    """MMEngine's way to FSDP and DeepSpeed builds the model only when it runs."""
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
+    work = ['--work-dir', str(tmp_path), '--cfg-options', 'runner_type=FlexibleRunner']
+    # With the best one it saves the last one again, and then counts an epoch too many.
+    train = [str(config), *work, 'default_hooks.checkpoint.save_best=None']
+    tool('train')([*train, new_name(), f'load_from={checkpoint}'])
+    tool('train')([*train, new_name(), 'train_cfg.max_epochs=2', '--resume'])
+    last = tmp_path / 'epoch_2.pth'
+    assert tool('test')([str(config), str(last), *work, new_name()])
+    other = 'model.bbox_head.feat_channels=16'
+    message = refused(tool('test'), config, last, *work, new_name(), other)
+    assert 'does not fit the config' in message
+
+
+def test_apples_gpu_is_left_alone(config, monkeypatch, capsys):
+    """MMEngine takes it by itself, and then there is no NMS."""
+    monkeypatch.setattr('mmengine.device.utils.DEVICE', 'mps')
+    assert get_device() == 'mps'
+    parser = argparse.ArgumentParser()
+    read_config(argparse.Namespace(config=config, cfg_options=None), parser)
+    assert get_device() == 'cpu' and 'no NMS' in capsys.readouterr().out
 
 
 @pytest.fixture

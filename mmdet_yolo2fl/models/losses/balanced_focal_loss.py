@@ -52,6 +52,8 @@ def balanced_focal_loss(
     Returns:
         Tensor: The shape of ``pred``; with 'softmax' without its last dimension.
     """
+    # The steepest slope that the gradient's own type can hold, and the square of it float32.
+    limit = max(1e-12, torch.finfo(pred.dtype).tiny)
     pred, target = _at_least_float32(pred), target.detach()
     target = target.to(pred.dtype)
     positive = target if class_weight is None else target * class_weight
@@ -67,7 +69,8 @@ def balanced_focal_loss(
             loss = -positive * F.logsigmoid(pred) - (1 - target) * F.logsigmoid(-pred)
         else:
             prob, complement = pred, 1 - pred
-            loss = -positive * _finite_log(prob) - (1 - target) * _finite_log(complement)
+            loss = -positive * _finite_log(prob, limit)
+            loss = loss - (1 - target) * _finite_log(complement, limit)
         miss = prob * (1 - target) + complement * target
         weight = 1.0
         if alpha is not None:
@@ -89,12 +92,11 @@ def _at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _finite_log(prob: Tensor) -> Tensor:
-    """The logarithm, of 0 that of the smallest number; its slope ends at 1e12.
+def _finite_log(prob: Tensor, limit: float) -> Tensor:
+    """The logarithm, of 0 that of the smallest number; its slope ends at that of ``limit``.
 
     So a probability of 0 that should be 1 still gets a gradient, and one whose square is finite.
     """
-    limit = 1e-12
     exact = prob.detach().clamp(min=torch.finfo(prob.dtype).tiny).log()
     straight = exact + (prob - prob.detach()) / limit
     return torch.where(prob < limit, straight, prob.clamp(min=limit).log())
