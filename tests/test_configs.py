@@ -1,5 +1,6 @@
 """Every config file of the tree builds, and what it builds works."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import mmdet_yolo2fl  # noqa: F401
+from mmdet_yolo2fl.models import YOLOV2Head
 
 from .conftest import sample
 
@@ -85,6 +87,16 @@ def test_the_rest_of_a_config_fits_together(name):
     # Darknet decays neither biases nor batch normalization.
     decay = {id(p): g['weight_decay'] for g in wrapper.optimizer.param_groups for p in g['params']}
     assert sorted(value > 0 for value in decay.values()) == [False, False, False, True]
+
+
+def test_a_head_is_by_default_that_of_the_focal_configs():
+    """The start and the weight that did better (docs/results.md)."""
+    shipped = Config.fromfile(CONFIGS / 'voc0712/yolov2_fl.py').model.bbox_head
+    default = inspect.signature(YOLOV2Head.__init__).parameters
+    named = {key: default[key].default for key in shipped.keys() - {'type', 'loss_cls'}}
+    given = {key: value for key, value in shipped.items() if key in named}
+    required = ('num_classes', 'in_channels', 'anchor_generator')
+    assert {**named, **{key: given[key] for key in required}} == given
 
 
 def sizes(pipeline):

@@ -133,6 +133,8 @@ def test_priors_and_positives_of_retinanet():
     union = (corners[:, 2:] - corners[:, :2]).prod(1) + 32**2 - inside
     expected = ((inside / union >= 0.5) | (inside / union == (inside / union).max())).sum()
     assert mean_positives(detector, found, boxes, (100, 64)) == expected
+    with_an_empty_one = [*boxes, np.zeros((0, 4))]
+    assert mean_positives(detector, found, with_an_empty_one, (100, 64)) == expected / 2
     detector.bbox_head.assigner = None
     assert mean_positives(detector, found, boxes, (100, 64)) is None
 
@@ -187,3 +189,18 @@ def test_unfit_data_sets():
         class_counts(ListDataset([0, 1]), 1)
     with pytest.raises(ValueError, match='list has no get_data_info'):
         load_objects([1, 2])
+
+
+def test_positives_of_yolov2():
+    detector = torch.nn.Module()
+    detector.bbox_head = MODELS.build(
+        dict(
+            type='YOLOV2Head',
+            num_classes=2,
+            in_channels=4,
+            feat_channels=4,
+            anchor_generator=dict(type='YOLOV2AnchorGenerator', anchors=[(1, 1)]),
+        )
+    )
+    three = objects([(0, 0, 9, 9)] * 3, [0, 0, 1], [0, 0, 0], [(64, 64)] * 2)
+    assert mean_positives(detector, three, [], (64, 64)) == 1.5

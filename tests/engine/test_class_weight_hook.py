@@ -159,3 +159,10 @@ def test_the_first_stage_of_deformable_detr_is_named(kind, two_stages, named, ca
     )
     ClassWeightHook().before_train(run)
     assert ('calls every object of the first stage' in caplog.text) == named
+
+
+def test_beta_reaches_the_weights():
+    loss = BalancedFocalLoss()
+    ClassWeightHook(beta=0.9).before_train(run_of(loss))
+    raw = np.array([0.1 / (1 - 0.9**count) for count in COUNTS])
+    np.testing.assert_allclose(loss.class_weight, raw / raw.mean(), rtol=1e-6)

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -322,3 +323,28 @@ def test_unknown_loss_is_named(tmp_path):
         train(tmp_path, hooks=(hook,))
     with pytest.raises(ValueError, match='found no classification loss'):
         FocalLossAnalysisHook()._choose(nn.Linear(1, 1))
+
+
+def test_resumed_from_an_earlier_checkpoint_each_record_is_there_once(tmp_path):
+    hook = dict(type='FocalLossAnalysisHook', interval=2, easy_pt=0.8)
+    train(tmp_path, hooks=[dict(hook)])
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    train(tmp_path, hooks=[dict(hook)], resume=True)
+    history = load_histories(tmp_path / 'focal_loss/history.json')['bbox_head.loss_obj']
+    assert history.iters == [2, 4, 6, 8, 10, 12]
+
+
+def test_the_hook_has_the_border_of_its_option(tmp_path):
+    hook = FocalLossAnalysisHook(interval=2, easy_pt=0.8)
+    train(tmp_path, epochs=1, watch=hook)
+    assert (hook.edges - math.log(4)).abs().min() < 1e-6
+
+
+def test_each_group_is_drawn_under_its_name():
+    tables = np.zeros((2, 3, 2, len(EDGES) + 1))
+    tables[:, LOSS, NEGATIVE, [100, 3]] = 3, 1  # easy, hard
+    figure = focal_analysis.draw(dict(a=History(0.9, iters=[1, 2], tables=list(tables))))
+    axis = next(a for a in figure.axes if a.get_title().startswith('Share of the loss'))
+    easy = axis.collections[0]
+    assert easy.get_label() == 'easy negatives'
+    assert easy.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.75)

@@ -419,3 +419,18 @@ def test_in_the_head(make):
     losses['loss_cls'].backward()
     assert pred.grad.isfinite().all()
     assert any('loss_cls' in name for name in head.state_dict())
+
+
+def test_gamma_has_its_limit():
+    loss = automated(max_gamma=1.5)  # -log(sigmoid(-4)) is 4.02
+    loss(torch.full((4, C), -4.0).requires_grad_(), torch.zeros(4, dtype=torch.long))
+    assert loss.gamma == 1.5
+
+
+def test_the_ratio_is_of_averaged_gradients():
+    loss, x = equalized(scale_factor=0.0), torch.zeros(2, C)
+    for labels, average in (((0, C), 1.0), ((C, C), 100.0)):
+        loss(x.clone().requires_grad_(), torch.tensor(labels), avg_factor=average)
+    # At pt 0.5 all slopes are equal but for alpha: 1/4 against 3/4.
+    expected = 0.25 / (0.75 + 1.5 / 100)
+    assert loss.gradient_ratio[0].item() == pytest.approx(expected, rel=1e-5)

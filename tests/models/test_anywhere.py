@@ -287,3 +287,15 @@ def test_lines_of_the_readme_build():
             else:
                 assert MODELS.get(cfg) is FocalSSDHead
     assert all(HOOKS.build(hook) for hook in names['custom_hooks'])
+
+
+def test_ssd_decodes_boxes_for_an_iou_loss():
+    iou = dict(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss'))
+    head = detector('ssdlite_mobilenetv2_fl', lambda head: head.update(iou)).bbox_head
+    anchors, ones = torch.tensor([[10.0, 10, 50, 50], [0, 0, 20, 40]]), torch.ones(2, 4)
+    labels = torch.tensor([0, 1])
+    deltas = torch.zeros(2, 4)  # they are the anchors
+    _, loss = head.loss_by_feat_single(
+        torch.zeros(2, 4), deltas, anchors, labels, ones[:, 0], anchors, ones, 2
+    )
+    assert loss.item() == pytest.approx(0, abs=1e-5)

@@ -255,3 +255,12 @@ def test_overlaps_equal_mmdetections(seed, boxes, truths):
     iou, iof = pairwise_overlaps(a, b)
     torch.testing.assert_close(iou, bbox_overlaps(a, b))
     torch.testing.assert_close(iof, bbox_overlaps(a, b, mode='iof'))
+
+
+def test_the_share_inside_an_ignored_truth_is_the_options():
+    # 0.3 of the first slot's box (0, 0, 32, 32), in a region centred outside of the image.
+    region = [[(0.0, -200.0, 32.0, 9.6)]]
+    for threshold, negative in ((0.2, False), (0.4, True)):
+        empty = torch.zeros(1, 2, 2, 3, 4)
+        _, result = run(empty, [[]], region, ignore_iof_thr=threshold)
+        assert bool(result.negative[0, 0]) is negative

@@ -38,6 +38,9 @@ def build(**kwargs):
         in_channels=8,
         feat_channels=8,
         anchor_generator=dict(type='YOLOV2AnchorGenerator', anchors=ANCHORS),
+        loss_obj=FOCAL,
+        normalizer='num_pos',
+        prior_prob=0.01,
         test_cfg=dict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.45), max_per_img=100),
     )
     head = MODELS.build(deepcopy(cfg | kwargs))

@@ -411,3 +411,21 @@ def test_accuracies_for_earlier_times(tool, refused, tmp_path, capsys):
     assert 'either config files or --times' in refused(main, 'a.py', *times)
     with pytest.raises(SystemExit, match='study.csv: no table of tools/benchmark.py'):
         main(['--times', str(table), '--study', str(table)])
+
+
+def test_what_the_figures_stand_for(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(f'{YOLOV2AmpOptimWrapper.__module__}.has_fast_bfloat16', lambda: True)
+    parts, seen = tool('benchmark').__globals__, []
+    arguments = [write(tmp_path, 'a'), '--batch', '3', '--size', '96', '64', '--device', 'cpu']
+    args = parts['parse_args'](arguments)
+    for mode, dtype in (('float32', torch.float32), ('amp', torch.bfloat16)):
+        one = parts['Contestant'](args.configs[0], mode, '-', args)
+        one.model.backbone.register_forward_hook(
+            lambda _, inputs, outputs: seen.append((len(inputs[0]), outputs[-1].dtype))
+        )
+        for look in (one.network, one.network_throughput, one.step):
+            look()
+        assert seen[-3:] == [(1, dtype), (3, dtype), (3, dtype)]
+    parts['alternate'] = lambda works, *_, **__: {key: [10.0, 40.0, 20.0] for key in works}
+    (row,), _ = parts['measure'](args)
+    assert row['step_ms'] == 20 and row['images_s'] == row['network_images_s'] == 150

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
@@ -208,3 +209,14 @@ def test_usage_errors(files, tool, refused, tmp_path, monkeypatch):
         'importlib.util.find_spec', lambda name: None if name == 'onnxruntime' else find(name)
     )
     assert 'mmdet_yolo2fl[export]' in refused(main, config, good)
+
+
+def test_boxes_leave_the_letterbox():
+    """The figures of test_yolov2_head.py::test_letterbox_by_hand."""
+    sample = DetDataSample(
+        metainfo=dict(pad_offset=(30.0, 12.0), scale_factor=(0.5, 2.0), ori_shape=(36, 200))
+    )
+    boxes = torch.tensor([[80.0, 0, 144, 96], [32, 32, 64, 64]])
+    found = InstanceData(bboxes=boxes, scores=torch.ones(2), labels=torch.zeros(2))
+    in_photo = quantization._in_photo(found, sample)
+    assert in_photo.bboxes.tolist() == [[100, 0, 200, 36], [4, 10, 68, 26]]

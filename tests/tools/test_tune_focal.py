@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -356,3 +357,31 @@ def test_lines_to_paste():
     detr = Config.fromfile(CONFIGS / 'anywhere/conditional_detr_r18_fl.py')
     lines = tuning.best_lines(study, detr, 'model.bbox_head.loss_cls')
     assert lines.startswith('# --cfg-options model.bbox_head.loss_cls.gamma=1.5 model.train_cfg')
+
+
+def test_the_highest_value_is_the_best(tmp_path):
+    study = tuning.make_study('s', f'sqlite:///{tmp_path}/s.db', 2, 0)
+    space = dict(gamma=optuna.distributions.FloatDistribution(0, 5))
+    for gamma, value in ((0.0, 0.3), (2.0, 0.6), (1.0, 0.1)):
+        trial = optuna.trial.create_trial(
+            params=dict(gamma=gamma), distributions=space, value=value
+        )
+        study.add_trial(trial)
+    assert study.best_params == dict(gamma=2.0)
+
+
+def test_a_trial_is_worth_its_best_validation(config, tmp_path, monkeypatch):
+    class Visualizer:
+        _instance_dict = {}
+
+    hooks = []
+
+    def work():
+        for value in (0.1, 0.4, 0.2):
+            hooks[0].after_val_epoch(None, {'coco/bbox_mAP': value})
+
+    runner = SimpleNamespace(visualizer=Visualizer(), register_hook=hooks.append, train=work)
+    monkeypatch.setattr(tuning.Runner, 'from_cfg', lambda cfg: runner)
+    trial, key = optuna.create_study(direction='maximize').ask(), 'model.bbox_head.loss_obj'
+    cfg = Config.fromfile(config)
+    assert tuning.run_trial(trial, cfg, key, ['gamma'], None, tmp_path) == 0.4

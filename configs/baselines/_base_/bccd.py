@@ -1,6 +1,5 @@
 # What MMDetection's detectors share here: data, augmentation, budget and schedule of
-# configs/study/bccd_final.py, from scratch. With a pretrained start: `load_from` for a whole
-# detector, `model.backbone.init_cfg` as in MMDetection's own config for a backbone.
+# configs/study/bccd_final.py, from scratch. Pretrained: studies/bccd_pretrained.py.
 _base_ = '../../study/bccd_final.py'
 optim_wrapper = dict(
     optimizer=dict(lr=0.001),

@@ -55,7 +55,7 @@ class YOLOV2Head(BaseDenseHead):
             ``YOLOBBoxCoder``, whose equations are YOLOv2's. Its own ``eps`` of 1e-6 would move
             targets on the borders of cells; 1e-12 only keeps the logarithm finite.
         loss_obj (dict | None): Loss of the objectness; None for the joint way. The default is
-            focal loss.
+            focal loss, weighted as ``configs/`` have it.
         loss_cls (dict): Loss of the class.
         loss_xy (dict | None): Loss of the centre within its cell, in 0..1; on logits if it
             takes them.
@@ -76,9 +76,11 @@ class YOLOV2Head(BaseDenseHead):
         coord_area_weight (bool): Weight ``loss_xy`` and ``loss_wh`` by ``2 - w*h``, with the
             truth's size relative to the input, as Darknet's master. Defaults to True.
         normalizer (str): Every loss is divided by 'num_pos', the matches averaged over ranks
-            (at least 1); by 'batch', the number of images; or 'none'. Defaults to 'num_pos'.
+            (at least 1); by 'batch', the number of images; or 'none'. Defaults to 'batch', as
+            Darknet; RetinaNet has 'num_pos'.
         prior_prob (float | None): The score bias starts so that its sigmoid is this (Focal
-            Loss, section 4.1). None leaves it at 0. Defaults to 0.01.
+            Loss, section 4.1: 0.01). None leaves it at 0, as Darknet. Defaults to None: of the
+            two starts the mean of this one was the higher (docs/results.md).
         conv_cfg, norm_cfg, act_cfg (dict): MMCV's layer configs of the 3x3 convolutions.
         train_cfg (dict, optional): ``assigner``: config of :class:`YOLOV2Assigner`, the default.
         test_cfg (dict, optional): ``score_thr``, ``nms_pre``, ``nms``, ``max_per_img``,
@@ -103,7 +105,9 @@ class YOLOV2Head(BaseDenseHead):
         feat_channels: int | Sequence[int] = 1024,
         stacked_convs: int = 1,
         bbox_coder: dict = dict(type='YOLOBBoxCoder', eps=1e-12),
-        loss_obj: dict | None = dict(type='BalancedFocalLoss', gamma=2.0, alpha=0.25),
+        loss_obj: dict | None = dict(
+            type='BalancedFocalLoss', gamma=2.0, alpha=0.25, loss_weight=4.0
+        ),
         loss_cls: dict = dict(type='CrossEntropyLoss'),
         loss_xy: dict | None = dict(type='CrossEntropyLoss', use_sigmoid=True),
         loss_wh: dict | None = dict(type='MSELoss', loss_weight=0.5),
@@ -115,8 +119,8 @@ class YOLOV2Head(BaseDenseHead):
         coord_prefill: int = 0,
         rescore: bool = False,
         coord_area_weight: bool = True,
-        normalizer: str = 'num_pos',
-        prior_prob: float | None = 0.01,
+        normalizer: str = 'batch',
+        prior_prob: float | None = None,
         conv_cfg: dict | None = None,
         norm_cfg: dict | None = NORM_CFG,
         act_cfg: dict | None = ACT_CFG,
