@@ -7,7 +7,12 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import _load_checkpoint
 
-from mmdet_yolo2fl.checkpoints import load_only_weights, load_verified, verify_checkpoint
+from mmdet_yolo2fl.checkpoints import (
+    latest_whole_checkpoint,
+    load_only_weights,
+    load_verified,
+    verify_checkpoint,
+)
 
 
 class Hostile:
@@ -94,7 +99,17 @@ def test_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.pth does not exist'):
         verify_checkpoint(tmp_path / 'nowhere.pth')
     with pytest.raises(FileNotFoundError):
-        verify_checkpoint(tmp_path)
+        verify_checkpoint(tmp_path / 'no_folder/epoch_1.pth')
+
+
+def test_a_folder_of_several_processes(tmp_path):
+    """As FSDP and DeepSpeed write them."""
+    shares = tmp_path / 'epoch_1.pth'
+    shares.mkdir()
+    with pytest.raises(ValueError, match='epoch_1.pth: is a folder, as FSDP'):
+        verify_checkpoint(shares)
+    (tmp_path / 'last_checkpoint').write_text(str(shares))
+    assert latest_whole_checkpoint(tmp_path) == shares
 
 
 @pytest.mark.parametrize('part', [0, 0.1, 0.5, 0.99])

@@ -249,6 +249,7 @@ def test_the_gpu_that_is_measured(monkeypatch):
     """``cuda`` is the current one, which PyTorch refuses to choose once more."""
     chosen = []
     monkeypatch.setattr(torch.cuda, 'set_device', chosen.append)
+    monkeypatch.setattr('mmengine.device.utils.DEVICE', 'cpu')  # is put back afterwards
     for device in ('cpu', 'cuda', 'cuda:1'):
         use(device)
     assert chosen == [torch.device('cuda:1')]
