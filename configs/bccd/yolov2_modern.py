@@ -1,7 +1,7 @@
 # Focal loss with what helped beside it: docs/results.md, "Beside the loss".
 _base_ = './yolov2_fl.py'
 model = dict(
-    # One size: several lost in short trainings.
+    # One size: several have not been shown to gain in short trainings.
     data_preprocessor=dict(batch_augments=None),
     # Cells of 16 pixels: Darknet-19 without its last stage. On small cells nothing helped as much.
     backbone=dict(out_indices=(3, 4)),
