@@ -91,8 +91,9 @@ def _verified(path: str | Path) -> tuple[Path, dict | None]:
     path = _local_file(path)
     if path.is_dir():
         raise ValueError(
-            f'checkpoint {path}: is a folder, as FSDP and DeepSpeed write them, each process its '
-            'share. A training can be resumed from it; all else wants one file'
+            f'checkpoint {path}: is a folder; name a file in it. The shares that FSDP and '
+            'DeepSpeed write cannot be looked through: let FSDPStrategy write one file, by '
+            "state_dict_cfg='full'"
         )
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist')
@@ -159,8 +160,6 @@ def verify_resumable(path: str | Path) -> Path:
         FileNotFoundError, DamagedCheckpointError: As of :func:`verify_checkpoint`.
         ValueError: Also if it holds such a program, or lacks the state of a training.
     """
-    if Path(path).is_dir():  # of FSDP or DeepSpeed, for which see `load_only_weights`
-        return Path(path)
     path, content = _verified(path)
     if content is None:
         return path
@@ -255,12 +254,12 @@ def latest_whole_checkpoint(work_dir: str | Path) -> Path | None:
 def _candidates(work_dir: Path, named: str) -> Iterator[Path]:
     """The last checkpoint, then those before it, newest first."""
     last = Path(named)
-    if not last.exists():  # the directory may have been moved
+    if not last.is_file():  # the directory may have been moved
         last = work_dir / last.name
     numbered = re.fullmatch(r'(.*?)(\d+)(\.\w+)', last.name)
     # Without one the file that names the last one is damaged itself.
     prefix, number, suffix = r'(?:epoch|iter)_', math.inf, '.pth'
-    if numbered or last.exists():
+    if numbered or last.is_file():
         yield last
     if numbered:
         prefix, number, suffix = re.escape(numbered[1]), int(numbered[2]), numbered[3]

@@ -56,16 +56,13 @@ def check_fit(model: nn.Module, checkpoint: str | Path, whole: bool = True) -> N
     Args:
         model (nn.Module | dict): The detector, in a wrapper or not; or its config, as long as a
             ``FlexibleRunner`` has not built it.
-        checkpoint (str | Path): What was verified. Of a folder, into which FSDP and DeepSpeed
-            write, nothing is known here.
+        checkpoint (str | Path): A verified file.
         whole (bool): Every weight must be in it, as for a test or a resumed training; else at
             least one, as for a start from another data set. Defaults to True.
 
     Raises:
         ValueError: If it does not fit; names a weight and its shapes.
     """
-    if Path(checkpoint).is_dir():
-        return
     if not isinstance(model, nn.Module):
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = MODELS.build(deepcopy(model))

@@ -279,6 +279,7 @@ def _run_config(config, overrides, options, seed, folder) -> Config:
     # Copied: merging takes `_delete_` out, which the next seed needs again.
     config.merge_from_dict(copy.deepcopy(overrides))
     config.merge_from_dict(copy.deepcopy(options or {}))
+    _drop_delete(config._cfg_dict)
     config.work_dir = str(folder)
     config.randomness = {**(config.get('randomness') or {}), 'seed': seed}
     config.resume = True
@@ -287,6 +288,16 @@ def _run_config(config, overrides, options, seed, folder) -> Config:
         if is_coco(evaluator):
             evaluator['outfile_prefix'] = str(folder / DETECTIONS)
     return config
+
+
+def _drop_delete(part) -> None:
+    """MMEngine leaves ``_delete_`` where there was nothing to delete."""
+    if isinstance(part, dict):
+        part.pop('_delete_', None)
+        part = list(part.values())
+    if isinstance(part, (list, tuple)):
+        for value in part:
+            _drop_delete(value)
 
 
 def digest(file: Path) -> str:

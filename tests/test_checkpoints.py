@@ -102,14 +102,19 @@ def test_missing(tmp_path):
         verify_checkpoint(tmp_path / 'no_folder/epoch_1.pth')
 
 
-def test_a_folder_of_several_processes(tmp_path):
-    """As FSDP and DeepSpeed write them."""
-    shares = tmp_path / 'epoch_1.pth'
+def test_folders(tmp_path):
+    """FSDP and DeepSpeed write them: each process its share."""
+    shares = tmp_path / 'epoch_2.pth'
     shares.mkdir()
-    with pytest.raises(ValueError, match='epoch_1.pth: is a folder, as FSDP'):
+    with pytest.raises(ValueError, match='epoch_2.pth: is a folder; name a file in it'):
         verify_checkpoint(shares)
     (tmp_path / 'last_checkpoint').write_text(str(shares))
-    assert latest_whole_checkpoint(tmp_path) == shares
+    with pytest.raises(ValueError, match='epoch_2.pth: is a folder'):
+        latest_whole_checkpoint(tmp_path)
+    for damaged in ('', '\n', str(tmp_path)):
+        (tmp_path / 'last_checkpoint').write_text(damaged)
+        with pytest.raises(ValueError, match='no checkpoint to resume is whole|is a folder'):
+            latest_whole_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize('part', [0, 0.1, 0.5, 0.99])

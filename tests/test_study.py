@@ -542,6 +542,7 @@ def test_studies_here_load_and_have_their_tables(file, tmp_path, monkeypatch):
     study = load_study(file, tmp_path)
     hashes = {run.hash for run in study.runs}
     assert len(study.runs) > 3 and len(hashes) == len(study.runs)
+    assert all('_delete_' not in str(run.config.to_dict()) for run in study.runs)
     if file.stem == 'bccd_pretrained':  # for weights that have to be downloaded
         return
     table, curves = (ROOT / f'docs/results/{file.stem}{end}.csv' for end in ('', '_curves'))
