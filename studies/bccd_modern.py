@@ -94,12 +94,14 @@ rows = {
     'CIoU loss besides': _row(dict(loss_bbox=dict(type='CIoULoss', loss_weight=1.0))),
     'mosaic in place of the crop': _mixed(
         dict(type='Mosaic', img_scale=(640, 480), pad_val=114.0),
-        dict(type='RandomCrop', crop_size=(480, 640), allow_negative_crop=True),
+        # Width and height: then the cells keep their shape.
+        dict(type='RandomCrop', crop_size=(640, 480), allow_negative_crop=True),
     ),
     'mixup in place of the crop': _mixed(
         dict(type='Resize', scale=(640, 480), keep_ratio=False),
         dict(type='MixUp', img_scale=(640, 480), ratio_range=(0.8, 1.6), pad_val=114.0),
     ),
+    'without the crop': _row(train_dataloader=dict(dataset=dict(pipeline=[*_load, *_rest]))),
     'two anchors a truth': _row(
         model=dict(
             train_cfg=dict(

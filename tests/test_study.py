@@ -525,6 +525,14 @@ def test_schedules_of_mmdetection_move_with_the_epochs(name):
         assert (cosine.begin, cosine.end, cosine.T_max) == (5, 10, 5)
 
 
+def test_things_keep_their_shape_in_the_mosaic(tmp_path):
+    """Both sizes are width and height: four images in the mosaic, one is cut out of it."""
+    study = load_study(ROOT / 'studies/bccd_modern.py', tmp_path)
+    (run,) = (r for r in study.runs if r.row.startswith('mosaic') and r.seed == 0)
+    steps = {step.type: step for step in run.config.train_dataloader.dataset.pipeline}
+    assert steps['RandomCrop'].crop_size == steps['Mosaic'].img_scale
+
+
 def test_curve_keeps_the_latest_of_each_epoch(tmp_path):
     for name, value in (('1', 0.1), ('2', 0.2)):
         file = tmp_path / name / 'vis_data/scalars.json'
