@@ -27,8 +27,8 @@ _others = {
     'SSD300': '../configs/baselines/bccd_ssd300.py',
     'RetinaNet, ResNet-50': '../configs/baselines/bccd_retinanet_r50.py',
 }
-_soft_nms = dict(type='soft_nms', iou_threshold=0.45, min_score=0.001, _delete_=True)
-_as_yolov2 = dict(model=dict(test_cfg=dict(score_thr=0.005, nms=_soft_nms)))
+_soft = _base_.rows['soft NMS'].to_dict()['model']['test_cfg']
+_as_yolov2 = dict(model=dict(test_cfg=dict(_soft, score_thr=0.005)))
 
 
 def _trained(name):

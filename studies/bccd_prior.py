@@ -25,7 +25,7 @@ rows = {
     for loss, (file, changes) in _losses.items()
     for start, more in _starts.items()
 }
-# With neither the gradients are so large that clip_grad shortens many steps: is it that?
+# With neither the gradients are so large that clip_grad shortens the first steps: is it that?
 for _loss in ('cross entropy', 'focal'):
     rows[f'{_loss}, neither, not clipped'] = dict(
         rows[f'{_loss}, neither'], optim_wrapper=dict(clip_grad=None)

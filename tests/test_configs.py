@@ -1,5 +1,6 @@
 """Every config file of the tree builds, and what it builds works."""
 
+import ast
 import inspect
 from pathlib import Path
 
@@ -87,6 +88,18 @@ def test_the_rest_of_a_config_fits_together(name):
     # Darknet decays neither biases nor batch normalization.
     decay = {id(p): g['weight_decay'] for g in wrapper.optimizer.param_groups for p in g['params']}
     assert sorted(value > 0 for value in decay.values()) == [False, False, False, True]
+
+
+@pytest.mark.parametrize('folder', ['configs', 'studies'])
+def test_imports_stand_below_the_base(folder):
+    """Above it, OpenMMLab's MMEngine takes the file for one of its other format."""
+    files = list(CONFIGS.with_name(folder).rglob('*.py'))
+    assert files
+    for file in files:
+        parts = ast.parse(file.read_text()).body
+        base = [i for i, part in enumerate(parts) if ast.unparse(part).startswith('_base_ =')]
+        above = parts[: base[0]] if base else []
+        assert not any(isinstance(part, (ast.Import, ast.ImportFrom)) for part in above), file
 
 
 def test_a_head_is_by_default_that_of_the_focal_configs():
