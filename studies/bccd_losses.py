@@ -5,9 +5,11 @@ baseline = 'cross entropy'
 
 # All but Darknet's two start as configs/study/bccd.py: a prior of 0.01, divided by the positives.
 _cross_entropy = dict(gamma=0.0, alpha=None, loss_weight=1.0)
-# Objectness that descends as Darknet does: no prior, sums over the batch, targets are IoUs.
+# Objectness that descends as Darknet does: no prior, sums over the batch, targets are IoUs. Boxes
+# are drawn to their anchors for 16 of the 6150 images: the share that 12800 have of VOC's
+# 80200 batches of 64.
 _darknet = dict(
-    object_scale=5.0, rescore=True, normalizer='batch', prior_prob=None, coord_prefill=12800
+    object_scale=5.0, rescore=True, normalizer='batch', prior_prob=None, coord_prefill=16
 )
 _joint = dict(_delete_=True, type='BalancedFocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25)
 

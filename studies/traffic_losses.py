@@ -24,7 +24,7 @@ rows = {
         loss_xy=dict(_delete_=True, type='MSELoss', loss_weight=0.5),
         object_scale=5.0,
         rescore=True,
-        coord_prefill=12800,
+        coord_prefill=16,  # as in bccd_losses.py
         **_neither,
     ),
 }

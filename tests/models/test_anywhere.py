@@ -3,16 +3,18 @@
 import copy
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmdet.models.losses import FocalLoss
-from mmdet.registry import HOOKS, MODELS
+from mmdet.registry import DATASETS, HOOKS, MODELS
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 
+from mmdet_yolo2fl.datasets import TinyTrafficDataset
 from mmdet_yolo2fl.models import BalancedFocalLoss, EqualizedFocalLoss, FocalSSDHead
 
 from ..conftest import sample
@@ -88,6 +90,24 @@ def test_config_takes_a_training_step(path):
     for one in model.val_step(batch(size, 2)):
         boxes = one.pred_instances.bboxes
         assert len(boxes) and boxes.isfinite().all()
+
+
+def test_yolox_has_its_l1_loss_in_the_last_epochs():
+    cfg = Config.fromfile(ROOT / 'configs/baselines/bccd_yolox_tiny.py')
+    model = detector('../baselines/bccd_yolox_tiny')
+    (hook,) = (one for one in cfg.custom_hooks if one.type == 'YOLOXModeSwitchHook')
+    hook = HOOKS.build(hook)
+    images = TinyTrafficDataset(split='train', num_images=4, lazy_init=True)
+    wrapper = dict(cfg.train_dataloader.dataset, dataset=images)
+    runner = SimpleNamespace(
+        model=model,
+        max_epochs=cfg.train_cfg.max_epochs,
+        train_dataloader=SimpleNamespace(dataset=DATASETS.build(wrapper)),
+        logger=MMLogger.get_current_instance(),
+    )
+    for runner.epoch, end in ((0, False), (36, False), (37, True), (39, True)):
+        hook.before_train_epoch(runner)
+        assert ('loss_l1' in losses_of(model)) == end
 
 
 def swap(slot, kind, **options):
