@@ -6,7 +6,6 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -69,20 +68,24 @@ def new_name():
     return f'experiment_name=tiny_{random.SystemRandom().getrandbits(64)}'
 
 
+@pytest.mark.parametrize('name', ['train', 'test'])
 @pytest.mark.parametrize('error', [None, FloatingPointError('loss is nan')])
-def test_processes_part_after_success_only(config, tool, tmp_path, monkeypatch, error):
+def test_processes_part_after_success_only(
+    config, checkpoint, tool, tmp_path, monkeypatch, in_folder, name, error
+):
     """NCCL waits for the others there, which wait for the one that has failed."""
     parted = []
     monkeypatch.setattr('torch.distributed.destroy_process_group', lambda: parted.append(True))
 
-    def work():
+    def work(_):
         monkeypatch.setattr('torch.distributed.is_initialized', lambda: True)
         if error:
             raise error
 
-    monkeypatch.setattr(Runner, 'from_cfg', lambda _: SimpleNamespace(train=work))
+    monkeypatch.setattr(Runner, name, work)
+    given = [str(config)] + ([str(checkpoint)] if name == 'test' else [])
     with pytest.raises(FloatingPointError) if error else nullcontext():
-        tool('train')([str(config), '--work-dir', str(tmp_path)])
+        tool(name)([*given, '--work-dir', str(tmp_path), '--cfg-options', new_name()])
     assert parted == ([] if error else [True])
 
 
