@@ -9,7 +9,7 @@ def _head(**changes):
 
 
 def _sizes(*heights):
-    """Training at other sizes of the same ratio; the test is 256 high."""
+    """Training at other sizes, the widths 1.25 times and rounded down; the test is 256 high."""
     resize = dict(
         type='BatchSyncRandomResize', random_size_range=heights, size_divisor=32, interval=10
     )
