@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import mmdet_yolo2fl  # noqa: F401
+from mmdet_yolo2fl.config_parts import leaves
 from mmdet_yolo2fl.models import YOLOV2Head
 
 from .conftest import sample
@@ -58,16 +59,11 @@ def test_model_builds_learns_and_predicts(name):
     assert result.pred_instances.bboxes.isfinite().all()
 
 
-def dataset_configs(cfg):
-    dataset = cfg.train_dataloader.dataset
-    return dataset.datasets if dataset.type == 'ConcatDataset' else [dataset]
-
-
 @pytest.mark.parametrize('name', LEAVES)
 def test_the_rest_of_a_config_fits_together(name):
     cfg = Config.fromfile(CONFIGS / name)
     classes = cfg.model.bbox_head.num_classes
-    for dataset in dataset_configs(cfg) + [cfg.val_dataloader.dataset]:
+    for dataset in [*leaves(cfg.train_dataloader.dataset), cfg.val_dataloader.dataset]:
         metainfo = dataset.get('metainfo') or DATASETS.get(dataset.type).METAINFO
         assert len(metainfo['classes']) == classes
         for transform in [*dataset.pipeline, *cfg.tta_pipeline]:
