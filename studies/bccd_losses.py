@@ -35,31 +35,26 @@ rows = {
             _delete_=True, type='BalancedFocalLoss', use_sigmoid=False, gamma=2.0, alpha=None
         )
     ),
-    'joint focal': _head(loss_obj=None, loss_cls=dict(**_joint, loss_weight=4.0)),
+    'joint focal': _head(loss_obj=None, loss_cls=_joint | dict(loss_weight=4.0)),
     # tools/imbalance_report.py configs/study/bccd.py
     'joint focal, alpha by class': _head(
-        loss_obj=None, loss_cls=dict(**{**_joint, 'alpha': [0.09, 0.31, 0.31]}, loss_weight=4.0)
+        loss_obj=None, loss_cls=_joint | dict(alpha=[0.09, 0.31, 0.31], loss_weight=4.0)
     ),
     # The same weights, made for gamma 2: without focusing they favour the background.
     'joint cross entropy, alpha by class': _head(
-        loss_obj=None,
-        loss_cls=dict(
-            **{**_joint, 'alpha': [0.09, 0.31, 0.31], 'gamma': 0.0},
-            loss_weight=4.0,
-        ),
+        loss_obj=None, loss_cls=_joint | dict(alpha=[0.09, 0.31, 0.31], gamma=0.0, loss_weight=4.0)
     ),
     # As much for objects as for the background, with and without the same weights of the classes.
     'joint cross entropy': _head(
-        loss_obj=None, loss_cls=dict(_joint | dict(gamma=0.0, alpha=0.5), loss_weight=2.0)
+        loss_obj=None, loss_cls=_joint | dict(gamma=0.0, alpha=0.5, loss_weight=2.0)
     ),
     'joint cross entropy, classes weighted': _head(
-        loss_obj=None,
-        loss_cls=dict(_joint | dict(gamma=0.0, alpha=[0.23, 0.57, 0.57]), loss_weight=2.0),
+        loss_obj=None, loss_cls=_joint | dict(gamma=0.0, alpha=[0.23, 0.57, 0.57], loss_weight=2.0)
     ),
     'automated': _head(
         loss_obj=dict(_delete_=True, type='AutomatedFocalLoss', alpha=0.25, loss_weight=4.0)
     ),
-    # Its gamma falls to a few tenths, where an alpha of 0.25 favours the background three to one.
+    # Its gamma nears 0 as positives are learned; an alpha of 0.25 then favours the background.
     'automated, alpha 0.5': _head(
         loss_obj=dict(_delete_=True, type='AutomatedFocalLoss', alpha=0.5, loss_weight=2.0)
     ),
