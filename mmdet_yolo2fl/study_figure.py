@@ -93,14 +93,20 @@ def draw(
 MAX_CLASSES = 6
 
 
-def write_report(table: Path, baseline: str | None, metrics: list[str] | None = None) -> str:
-    """Write ``<name>.md`` and ``<name>.png`` beside ``<name>.csv``, from it and its curves.
+def write_report(
+    table: Path,
+    baseline: str | None,
+    metrics: list[str] | None = None,
+    out: Path | None = None,
+) -> str:
+    """Write ``<name>.md`` and ``<name>.png`` from ``<name>.csv`` and its curves.
 
     Args:
         table (Path): Of ``study_tables.write_csv``; ``<name>_curves.csv`` may lie beside it.
         baseline (str | None): A row; one that is not in the table is not compared with.
         metrics (list[str], optional): Columns; the first two are drawn. Defaults to AP50, AP,
             and AP50 of every class if they are few; of another metric to its first two.
+        out (Path, optional): Folder for them, made if need be. Defaults to that of the table.
 
     Returns:
         str: The table as Markdown.
@@ -127,7 +133,9 @@ def write_report(table: Path, baseline: str | None, metrics: list[str] | None = 
         curve, curve
     )
     text = markdown(summarize(results, baseline, metrics), baseline, metrics)
-    write_text(table.with_suffix('.md'), text + '\n')
+    out = out or table.parent
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / f'{table.stem}.md', text + '\n')
     figure = draw(results, curves, baseline, metrics[:2], curve)
-    write_png(table.with_suffix('.png'), figure, dpi=80)
+    write_png(out / f'{table.stem}.png', figure, dpi=80)
     return text

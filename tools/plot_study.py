@@ -1,8 +1,10 @@
 """Draws the tables of tools/study.py anew: no runs are needed, only the CSV files.
 
 python tools/plot_study.py docs/results/bccd_losses.csv --baseline 'cross entropy'
+python tools/plot_study.py docs/results/bccd_final.csv --baseline YOLOX-tiny --out work_dirs/again
 
-Writes <name>.md and <name>.png beside <name>.csv, with the learning curves of <name>_curves.csv.
+Writes <name>.md and <name>.png beside <name>.csv, or into another folder, with the learning curves
+of <name>_curves.csv. The second command compares every row with another baseline than the study's.
 """
 
 import argparse
@@ -23,6 +25,7 @@ def main(args=None):
         nargs='+',
         help="columns, such as 'AP50 Platelets' (default: AP50, AP, and AP50 by class)",
     )
+    parser.add_argument('--out', type=Path, help="folder of the report (default: the table's)")
     args = parser.parse_args(args)
     for table in args.tables:
         if not table.is_file():
@@ -31,7 +34,7 @@ def main(args=None):
             rows = {result['row'] for result in read_csv(table)}
             if args.baseline and args.baseline not in rows:
                 parser.error(f'--baseline: {table} has no {args.baseline!r}; it has {sorted(rows)}')
-            print(f'{table}\n\n{write_report(table, args.baseline, args.metrics)}\n')
+            print(f'{table}\n\n{write_report(table, args.baseline, args.metrics, args.out)}\n')
         except ValueError as error:
             parser.error(str(error))
 

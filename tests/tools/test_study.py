@@ -347,6 +347,10 @@ def test_plots_from_the_tables_alone(tool, refused, tmp_path, capsys):
     assert (tmp_path / 't.png').stat().st_size > 5_000
     assert '| a | 2 | 55.0 ± 7.1 |' in (tmp_path / 't.md').read_text()
     main = tool('plot_study')
+    main([str(table), '--baseline', 'b', '--out', str(tmp_path / 'new' / 'folder')])
+    assert '| a | 2 | 55.0 ± 7.1 | -20.0 |' in (tmp_path / 'new/folder/t.md').read_text()
+    assert (tmp_path / 'new/folder/t.png').is_file()
+    assert '-20.0' not in (tmp_path / 't.md').read_text()
     assert 'no such table' in refused(main, tmp_path / 'none.csv')
     assert 'it has' in refused(main, table, '--metrics', 'AP75')
     assert "has no 'c'; it has ['a', 'b']" in refused(main, table, '--baseline', 'c')
