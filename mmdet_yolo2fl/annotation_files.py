@@ -46,22 +46,32 @@ def image_size(path: str | Path) -> tuple[int, int, int]:
     return *size, orientation if followed else 0
 
 
-def check_lies_as_annotated(path: str | Path, annotated: tuple[int, int]) -> None:
+def check_lies_as_annotated(
+    path: str | Path, annotated: tuple[int, int], loaded: tuple[int, int] | None = None
+) -> None:
     """Refuse an image that EXIF has laid across its annotation, or that has another size.
 
     Args:
         path (str | Path): Its file.
         annotated (tuple[int, int]): Width and height in the annotation.
+        loaded (tuple[int, int], optional): Width and height as it was loaded. Defaults to those
+            by MMCV's ``color_type='color'``, which follows EXIF.
 
     Raises:
-        ValueError: If EXIF exchanges width and height, and the annotation does not; or if a side
-            differs by more than 5 % (a pixel or two is nothing, and common), but not if they are
-            exchanged in the annotation alone, whose boxes may be right.
+        ValueError: If it was loaded lying, and is annotated as EXIF turns it; if EXIF exchanges
+            width and height, and the annotation does not; or if a side differs by more than 5 % (a
+            pixel or two is nothing, and common), but not if they are exchanged in the annotation
+            alone, whose boxes may be right.
     """
     try:
         width, height, turned = image_size(path)
     except UNREADABLE:  # by Pillow, or it is not here; whoever loads it will say more
         return
+    if loaded not in (None, (width, height)) and (width, height) == tuple(annotated):
+        raise ValueError(
+            f'{path}: lies across its annotation, which is of {width}x{height}, as a camera has '
+            'noted in EXIF to turn it; its color_type leaves it lying. Load it by color_type="color"'
+        )
     exchanged = width != height and (height, width) == tuple(annotated)
     if turned >= 5 and exchanged:
         raise ValueError(

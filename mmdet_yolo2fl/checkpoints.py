@@ -255,7 +255,8 @@ def _candidates(work_dir: Path, named: str) -> Iterator[Path]:
     """The last checkpoint, then those before it, newest first."""
     last = Path(named)
     if not last.is_file():  # the directory may have been moved
-        last = work_dir / last.name
+        # Of an empty name, too, one looks in this directory.
+        last = work_dir / (last.name or 'last_checkpoint')
     numbered = re.fullmatch(r'(.*?)(\d+)(\.\w+)', last.name)
     # Without one the file that names the last one is damaged itself.
     prefix, number, suffix = r'(?:epoch|iter)_', math.inf, '.pth'

@@ -157,12 +157,15 @@ def check_data(
         cfg (Config): With ``train_dataloader`` and so on.
         parser (argparse.ArgumentParser): Reports the errors.
         splits (str): Of 'train', 'val', 'test'; those that the config lacks are left out.
-        images (bool): As of :func:`check_annotations`. Defaults to True.
+        images (bool): As of :func:`check_annotations`, and the sizes of those that a training does
+            not load. Defaults to True.
     """
     for split in splits:
         dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
         try:
-            options = dict(images=images, by_coco=coco_files(cfg, split))
+            # A training looks at those of its own images when it loads them.
+            sizes = images and split != 'train'
+            options = dict(images=images, sizes=sizes, by_coco=coco_files(cfg, split))
             skipped = check_annotations(dataset, **options) if dataset else {}
         except (OSError, ValueError) as error:
             parser.error(str(error))

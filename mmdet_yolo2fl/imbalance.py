@@ -206,7 +206,7 @@ def mean_positives(
 
     Args:
         detector (nn.Module): With ``MaxIoUAssigner``, or with :class:`YOLOV2Head`, which gives
-            each object one.
+            each object one (None if its assigner may give more).
         objects (Objects): The boxes.
         boxes (Sequence[np.ndarray]): ``(n, 4)`` corners at the input size of the images to look
             at.
@@ -217,6 +217,8 @@ def mean_positives(
     """
     head = _dense_head(detector)
     if isinstance(head, YOLOV2Head):
+        if head.assigner.anchors_per_truth > 1:
+            return None
         return len(objects.labels) / len(objects.image_sizes)
     if not isinstance(getattr(head, 'assigner', None), MaxIoUAssigner):
         return None

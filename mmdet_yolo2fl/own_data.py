@@ -312,7 +312,11 @@ def make_config(
             skipped[f'{name}: {reason}'] += number
     resize = [dict(type='Resize', scale=size, keep_ratio=False)]
     model, stride, body, head = NETWORKS[network]
-    sizes = load_box_sizes({**train, **meta, 'pipeline': resize}).sizes
+    try:
+        sizes = load_box_sizes({**train, **meta, 'pipeline': resize}).sizes
+    except ValueError as error:
+        reasons = ', '.join(f'{reason}: {number}' for reason, number in skipped.items())
+        raise ValueError(f'{error}. Left out: {reasons or "nothing"}') from error
     is_seen = (sizes >= 1).all(1)  # else FilterAnnotations drops them
     if not is_seen.all():
         skipped[f'training: {TOO_SMALL} at {size[0]} x {size[1]}'] = int((~is_seen).sum())

@@ -117,6 +117,17 @@ def test_folders(tmp_path):
             latest_whole_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize('content', ['', '\n', '/', 'gone'])
+def test_a_pointer_without_a_name_stays_in_its_folder(tmp_path, content):
+    run = tmp_path / 'run'
+    run.mkdir()
+    for place in (run / 'epoch_3.pth', tmp_path / 'epoch_9.pth'):
+        meta = dict(epoch=3, iter=9)
+        torch.save(dict(state_dict=weights(), optimizer={}, message_hub={}, meta=meta), place)
+    (run / 'last_checkpoint').write_text(content)
+    assert latest_whole_checkpoint(run) == run / 'epoch_3.pth'
+
+
 @pytest.mark.parametrize('part', [0, 0.1, 0.5, 0.99])
 def test_damaged(tmp_path, part):
     path = save(tmp_path, weights())

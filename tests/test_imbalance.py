@@ -204,3 +204,5 @@ def test_positives_of_yolov2():
     )
     three = objects([(0, 0, 9, 9)] * 3, [0, 0, 1], [0, 0, 0], [(64, 64)] * 2)
     assert mean_positives(detector, three, [], (64, 64)) == 1.5
+    detector.bbox_head.assigner.anchors_per_truth = 2
+    assert mean_positives(detector, three, [], (64, 64)) is None

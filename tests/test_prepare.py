@@ -89,6 +89,24 @@ def test_is_ready_only_for_what_is_wanted_now(prepare, tmp_path, monkeypatch):
     assert not prepare.is_ready(machine.environment)
 
 
+def test_keeps_to_the_pytorch_that_was_chosen(prepare, tmp_path, monkeypatch):
+    machine = Machine(prepare, tmp_path, good_after=0)
+    monkeypatch.setenv('TORCH', 'torch==2.11.0 --index-url somewhere')
+    prepare.prepare(machine.environment)
+    monkeypatch.delenv('TORCH')  # as the `make test` of another day has it
+    assert prepare.is_ready(machine.environment)
+    machine.steps.clear()
+    prepare.prepare(machine.environment)
+    assert machine.steps[0] == ('torch==2.11.0', '--index-url', 'somewhere')
+    monkeypatch.setenv('TORCH', '')
+    assert not prepare.is_ready(machine.environment)
+    monkeypatch.setattr(prepare.shutil, 'which', lambda _: '/usr/bin/nvidia-smi')
+    prepare.prepare(machine.environment)
+    monkeypatch.delenv('TORCH')
+    assert prepare.is_ready(machine.environment)
+    assert prepare.torch_wish(machine.environment) == ''
+
+
 def test_the_probe_finds_an_mmcv_without_ops(prepare, tmp_path, monkeypatch):
     environment = prepare.Environment(tmp_path)
     environment.python = Path(sys.executable)
@@ -123,7 +141,6 @@ def test_a_missing_compiler_is_told_before_compiling(prepare, tmp_path, monkeypa
 
 
 def test_without_a_gpu_the_index_of_small_builds_is_used_if_it_answers(prepare, monkeypatch):
-    monkeypatch.delenv('TORCH')
     monkeypatch.setattr(prepare.sys, 'platform', 'linux')
     monkeypatch.setattr(prepare.shutil, 'which', lambda _: None)
 
@@ -132,16 +149,16 @@ def test_without_a_gpu_the_index_of_small_builds_is_used_if_it_answers(prepare, 
             pass
 
     monkeypatch.setattr(prepare.urllib.request, 'urlopen', lambda *_, **__: Answer())
-    assert prepare.torch_arguments() == [prepare.TORCH, '--extra-index-url', prepare.CPU_INDEX]
+    assert prepare.torch_arguments('') == [prepare.TORCH, '--extra-index-url', prepare.CPU_INDEX]
 
     def refuse(*_, **__):
         raise OSError('no network')
 
     monkeypatch.setattr(prepare.urllib.request, 'urlopen', refuse)
-    assert prepare.torch_arguments() == [prepare.TORCH]
+    assert prepare.torch_arguments('') == [prepare.TORCH]
     monkeypatch.setattr(prepare.shutil, 'which', lambda _: '/usr/bin/nvidia-smi')
     monkeypatch.setattr(prepare.urllib.request, 'urlopen', lambda *_, **__: Answer())
-    assert prepare.torch_arguments() == [prepare.TORCH]
+    assert prepare.torch_arguments('') == [prepare.TORCH]
 
 
 def test_check_says_what_it_finds(tmp_path):

@@ -40,7 +40,8 @@ from mmengine.registry import init_default_scope
 from mmdet_yolo2fl.datasets.annotation_check import NO_OBJECTS
 from mmdet_yolo2fl.whole_files import write_text
 
-BASES = Path(__file__).resolve().parents[1] / 'configs/_base_'
+# By names, as MMEngine follows a base, and not through links.
+BASES = Path(os.path.abspath(__file__)).parents[1] / 'configs/_base_'
 
 
 def make_parser():
@@ -108,7 +109,7 @@ def main(args=None):
     check(args, parser)
     init_default_scope('mmdet')
     try:
-        bases = os.path.relpath(BASES, args.out.resolve().parent)
+        bases = os.path.relpath(BASES, os.path.dirname(os.path.abspath(args.out)))
     except ValueError:  # on another drive of Windows
         bases = str(BASES)
     try:

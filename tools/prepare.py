@@ -5,7 +5,8 @@ twice: a second run only looks whether everything still works, and repairs what 
 
 Environment variables:
   TORCH       what to install as PyTorch, in pip's words: 'torch==2.13.0' (the default),
-              'torch==2.11.0 --index-url https://download.pytorch.org/whl/cu128'
+              'torch==2.11.0 --index-url https://download.pytorch.org/whl/cu128'; later runs
+              keep to it until another is given (TORCH= for the default again)
   FORCE_CUDA  1: compile MMCV's ops for CUDA although no GPU is to be seen (needs nvcc)
   MAX_JOBS    how many compilers run at once (default: one per core; each takes about 1 GB)
 """
@@ -66,6 +67,7 @@ class Environment:
         self.python = folder / binaries / ('python.exe' if os.name == 'nt' else 'python')
         self.log = folder / 'prepare.log'
         self.stamp = folder / 'prepare.stamp'
+        self.chosen_torch = folder / 'prepare.torch'
 
     def run(self, what, *arguments):
         """Run the environment's Python, its output going to the log; say how long it takes.
@@ -118,21 +120,33 @@ class Environment:
         return result.returncode == 0
 
 
-def wanted():
+def wanted(environment):
     """A digest of all that decides what is installed."""
-    parts = [platform.python_version(), platform.machine(), str(ROOT), *torch_arguments(False)]
+    torch = torch_arguments(torch_wish(environment), look=False)
+    parts = [platform.python_version(), platform.machine(), str(ROOT), *torch]
     parts += [MMCV, *BUILD_TOOLS, *OPENCV, *MMDET, (ROOT / 'pyproject.toml').read_text('utf-8')]
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
 
-def torch_arguments(look=True):
+def torch_wish(environment):
+    """TORCH, or what it was when PyTorch was installed; empty for the default.
+
+    Else ``TORCH=... make env`` would be undone by the next ``make test`` without it.
+    """
+    if 'TORCH' in os.environ:
+        return os.environ['TORCH']
+    chosen = environment.chosen_torch
+    return chosen.read_text('utf-8') if chosen.is_file() else ''
+
+
+def torch_arguments(wish, look=True):
     """What pip gets to install PyTorch.
 
     Plain pip takes gigabytes of CUDA libraries on Linux. Without an NVIDIA driver the CPU build
     is wanted, from PyTorch's own index if that can be reached.
     """
-    if os.environ.get('TORCH'):
-        return shlex.split(os.environ['TORCH'])
+    if wish:
+        return shlex.split(wish)
     if look and sys.platform == 'linux' and not shutil.which('nvidia-smi'):
         try:
             urllib.request.urlopen(f'{CPU_INDEX}/torch/', timeout=5).close()
@@ -237,7 +251,9 @@ def prepare(environment):
     environment.stamp.unlink(missing_ok=True)
     if not environment.works(PROBE):
         check_compiler(environment)
-    environment.pip('PyTorch (200 MB; for a GPU 2 to 3 GB)', *torch_arguments())
+    wish = torch_wish(environment)
+    environment.pip('PyTorch (200 MB; for a GPU 2 to 3 GB)', *torch_arguments(wish))
+    environment.chosen_torch.write_text(wish, 'utf-8')
     environment.pip('Build tools', *BUILD_TOOLS)
     if not environment.works(PROBE):
         install_mmcv(environment)
@@ -250,12 +266,12 @@ def prepare(environment):
             f'If that does not help: delete {environment.folder} and start again.'
         )
     temporary = environment.stamp.with_suffix('.tmp')
-    temporary.write_text(wanted())
+    temporary.write_text(wanted(environment))
     temporary.replace(environment.stamp)
 
 
 def is_ready(environment):
-    stamped = environment.stamp.is_file() and environment.stamp.read_text() == wanted()
+    stamped = environment.stamp.is_file() and environment.stamp.read_text() == wanted(environment)
     return stamped and environment.works(PROBE_ALL)
 
 

@@ -4,8 +4,10 @@ MMDetection takes both on trust: of a missing key it names the key but not the f
 file it does not name at all, and what does not fit the classes of the config it drops silently.
 """
 
+import codecs
 import glob
 import json
+import locale
 import math
 import os
 import xml.etree.ElementTree as ElementTree
@@ -102,6 +104,12 @@ def _check_coco(
             f'{path}: no JSON for pycocotools, which MMDetection reads it by: its encoding is '
             f'{encoding}. Save it as UTF-8 without a byte order mark'
         )
+    spoken = locale.getpreferredencoding(False)
+    if codecs.lookup(spoken).name != 'utf-8' and not path.read_bytes().isascii():
+        raise ValueError(
+            f'{path}: pycocotools, which MMDetection reads it by, takes its letters for {spoken}, '
+            'and would mix up names: set the environment variable PYTHONUTF8=1'
+        )
     if not content['images']:
         raise ValueError(f'{path}: lists no image')
     _check_classes(data, content['categories'], path)
@@ -181,6 +189,8 @@ def _left_out(one: dict, is_object: bool, image: tuple | None, evaluates: bool) 
     if one.get('ignore'):
         return f'annotations marked to be ignored{counted}'
     # As CocoDataset does.
+    if width >= 1 and height >= 1 and one['area'] <= 0:
+        return f'boxes whose "area" is not positive{counted}'
     if one['area'] <= 0 or width < 1 or height < 1:
         return f'boxes of less than a pixel{counted}'
     if _is_outside((left, top, left + width, top + height), image):

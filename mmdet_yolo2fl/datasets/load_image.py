@@ -37,5 +37,5 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
             across = loaded == annotated[::-1] != annotated
             # Which looks into the file again; a pixel or two is common, and nothing.
             if across or any(abs(a / b - 1) > TOLERANCE for a, b in zip(loaded, annotated)):
-                check_lies_as_annotated(results['img_path'], annotated)
+                check_lies_as_annotated(results['img_path'], annotated, loaded)
         return results

@@ -1,5 +1,6 @@
 """What a look through good and bad annotations finds, beside tests/fuzz."""
 
+import argparse
 import json
 
 import cv2
@@ -9,10 +10,12 @@ import pytest
 import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import DATASETS, TRANSFORMS
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmdet_yolo2fl.annotation_files import image_size
+from mmdet_yolo2fl.command_line import check_data
 from mmdet_yolo2fl.datasets.annotation_check import (
     COUNTED,
     IGNORED,
@@ -159,6 +162,50 @@ def test_an_image_that_lies_across_its_annotation(tmp_path, write):
     assert ignoring(data.get_data_info(0)) is None
 
 
+def test_an_image_that_is_loaded_lying_but_annotated_upright(tmp_path):
+    coco(tmp_path)
+    image = tmp_path / '1.jpg'
+    as_stored = TRANSFORMS.build(
+        dict(type='CheckedLoadImageFromFile', color_type='color_ignore_orientation')
+    )
+    upright = dict(img_path=str(image), width=40, height=60)
+    assert as_stored(dict(upright))['img'].shape == (40, 60, 3)  # exchanged by the annotation alone
+    turn(image)
+    with pytest.raises(ValueError, match='1.jpg: lies across its annotation, which is of 40x60'):
+        as_stored(dict(upright))
+    assert TRANSFORMS.build(dict(type='CheckedLoadImageFromFile'))(dict(upright))
+
+
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+def test_the_tools_look_at_the_sizes_of_images_that_no_training_loads(tmp_path, capsys, split):
+    cfg = Config({f'{split}_dataloader': dict(dataset=coco(tmp_path))})
+    check_data(cfg, argparse.ArgumentParser(), split)
+    cv2.imwrite(str(tmp_path / '2.jpg'), np.zeros((20, 30, 3), np.uint8))
+    if split == 'train':
+        return check_data(cfg, argparse.ArgumentParser(), split)
+    with pytest.raises(SystemExit):
+        check_data(cfg, argparse.ArgumentParser(), split)
+    assert '2.jpg: has 30x20 pixels, but its annotation is of 60x40' in capsys.readouterr().err
+
+
+def test_letters_that_pycocotools_would_read_otherwise(tmp_path, monkeypatch):
+    cfg = coco(tmp_path) | dict(metainfo=dict(classes=('Schlüssel',)))
+    file = tmp_path / 'a.json'
+    content = json.loads(file.read_text())
+    content['categories'][0]['name'] = 'Schlüssel'
+    escaped, plain = json.dumps(content), json.dumps(content, ensure_ascii=False)
+    for spoken, text, refused in (
+        ('cp1252', escaped, False), ('UTF-8', plain, False), ('cp1252', plain, True),
+    ):  # fmt: skip
+        monkeypatch.setattr('locale.getpreferredencoding', lambda _, spoken=spoken: spoken)
+        file.write_bytes(text.encode())
+        if refused:
+            with pytest.raises(ValueError, match='a.json: .* for cp1252.*PYTHONUTF8=1'):
+                check_annotations(cfg)
+        else:
+            assert not check_annotations(cfg)
+
+
 @pytest.mark.parametrize('write', [coco, voc])
 def test_an_image_of_another_size_than_annotated(tmp_path, write):
     cfg = write(tmp_path)
@@ -247,6 +294,11 @@ def test_boxes_that_are_left_out(tmp_path, box, found):
         coco(tmp_path, bbox=box, iscrowd=0), by_coco={str(tmp_path / 'a.json'): False}
     )
     assert read == {f'{reason}{COUNTED}': number for reason, number in found.items()}
+
+
+@pytest.mark.parametrize('area', [0, -3])
+def test_a_box_without_an_area_of_its_own(tmp_path, area):
+    assert check_annotations(coco(tmp_path, area=area)) == {'boxes whose "area" is not positive': 1}
 
 
 def test_what_the_evaluation_counts_as_missed(tmp_path):

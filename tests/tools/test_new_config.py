@@ -87,6 +87,26 @@ def test_boxes_that_the_network_does_not_see(voc, tmp_path, tool, capsys):
     assert 'Clustered from 2 boxes' in out.read_text()
 
 
+def test_why_no_box_is_left(tmp_path, data_root, tool, refused):
+    content = json.loads((data_root / 'train.json').read_text())
+    for one in content['annotations']:
+        one['area'] = 0
+    file = tmp_path / 'a.json'
+    file.write_text(json.dumps(content))
+    arguments = [tmp_path / 'a.py', '--coco', file, file, '--images', data_root]
+    text = refused(tool('new_config'), *arguments)
+    assert 'no boxes to cluster' in text
+    assert 'Left out: training: boxes whose "area" is not positive' in text
+
+
+def test_a_config_through_a_link(voc, tmp_path, tool):
+    (tmp_path / 'far' / 'away').mkdir(parents=True)
+    (tmp_path / 'link').symlink_to(tmp_path / 'far' / 'away', target_is_directory=True)
+    out = tmp_path / 'link' / 'mine.py'
+    tool('new_config')([str(out), '--voc', str(voc), '--network', 'tiny', '--num-anchors', '1'])
+    assert Config.fromfile(out).model.type
+
+
 def test_epochs_bring_their_schedule_along(voc, tmp_path, tool, capsys):
     out = tmp_path / 'my config.py'
     tool('new_config')([str(out), '--voc', str(voc), '--network', 'tiny', '--num-anchors', '1'])
