@@ -70,7 +70,7 @@ def check_lies_as_annotated(
     if loaded not in (None, (width, height)) and (width, height) == tuple(annotated):
         raise ValueError(
             f'{path}: lies across its annotation, which is of {width}x{height}, as a camera has '
-            'noted in EXIF to turn it; its color_type leaves it lying. Load it by color_type="color"'
+            'noted in EXIF to turn it; its color_type leaves it so. Load it by color_type="color"'
         )
     exchanged = width != height and (height, width) == tuple(annotated)
     if turned >= 5 and exchanged:

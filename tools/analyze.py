@@ -23,6 +23,7 @@ except ImportError as error:
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from mmengine.device import get_device
@@ -129,6 +130,9 @@ def find_predictions(cfg, args, loader, images):
     if kept.is_file():
         print(f'Predictions of an earlier call: {kept}')
         return read_predictions(kept), kept
+    args.out.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=args.out):
+        pass  # one that nobody may write into is refused now, and not after the inference
     load_only_weights()
     model, _ = load_detector(cfg, checkpoint)
     model.to(args.device or get_device())

@@ -58,6 +58,7 @@ def make_runner(cfg, checkpoint, out):
     cfg.test_dataloader.pop('persistent_workers', None)
     runner = Runner.from_cfg(cfg)
     runner.model.cpu().eval()
+    runner.call_hook('before_run')  # in which EMAHook makes what it loads the weights into
     runner.load_or_resume()
     return runner
 

@@ -58,12 +58,13 @@ def main(args=None):
         )
     dataset = (
         "dict(type='CocoDataset', metainfo=dict(classes={names}),\n"
-        "    data_root='', ann_file='{ann_file}', data_prefix=dict(img='{root}/'))"
+        "    data_root='', ann_file={ann_file!r}, data_prefix=dict(img={images!r}))"
     )
     print('\nFor a config:')
     files = [path.absolute() for path in written]
+    images = f'{root.absolute().as_posix()}/'
     for path in files:
-        print(dataset.format(names=tuple(names), ann_file=path.as_posix(), root=root.absolute()))
+        print(dataset.format(names=tuple(names), ann_file=path.as_posix(), images=images))
     if len(files) == 2:
         paths = shlex.join(map(str, files))
         print(

@@ -48,7 +48,7 @@ from mmdet_yolo2fl import export
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet, resize_note
 from mmdet_yolo2fl.export.check import onnx_runner, predict_by_pytorch, torch_runner
 from mmdet_yolo2fl.inference import find_sources
-from mmdet_yolo2fl.resizing import how_resized, resize_to
+from mmdet_yolo2fl.resizing import how_resized, resize_to, sides_of
 from mmdet_yolo2fl.whole_files import write_text
 
 FORMATS = ('onnx', 'onnx-dynamic', 'onnx-nms', 'torch', 'darknet')
@@ -112,16 +112,21 @@ def check_size(args, cfg):
         )
 
 
-def fixed_size_only(args, size):
-    """Leave out the formats that need multiples of 32, or refuse them if they were asked for."""
+def fixed_size_only(args, size, stride):
+    """Leave out the formats that need multiples of 32, or refuse them if they were asked for.
+
+    Darknet's files need multiples of the cells.
+    """
     if not any(side % 32 for side in size):
         return
-    others = [name for name in args.formats if name != 'onnx']
+    fit = ('onnx', 'darknet') if not any(side % stride for side in size) else ('onnx',)
+    others = [name for name in args.formats if name not in fit]
     text = f'{size[0]}x{size[1]} is no multiple of 32: there is no {", ".join(others)}'
     if others and not args.all:
-        raise ValueError(f'{text}; --formats onnx')
-    args.formats = ('onnx',)
-    print(text)
+        raise ValueError(f'{text}; --formats {" ".join(fit)}')
+    args.formats = tuple(name for name in args.formats if name in fit)
+    if others:
+        print(text)
 
 
 def load_images(args, cfg, detector):
@@ -156,8 +161,8 @@ def check_not_padded(pipeline, size, resize):
     By the network, to multiples of its ``pad_size_divisor``, or by a step ``Pad``.
     """
     scales = [step.get('scale') for step in pipeline if type_name(step).endswith('Resize')]
-    if resize == 'stretch' and scales[-1] and tuple(scales[-1]) != tuple(size):
-        width, height = scales[-1]
+    width, height = sides_of(scales[-1]) if scales[-1] else size
+    if resize == 'stretch' and (width, height) != tuple(size):
         raise ValueError(
             f'images are padded from {width}x{height} to {size[0]}x{size[1]}, and a program would '
             'stretch them to that: take a size of whole multiples of pad_size_divisor without a '
@@ -267,7 +272,7 @@ def main(args=None):
             )
         if 'onnx' in args.formats and any(one.shape != batches[0].shape for one in batches):
             print(f'{name}.onnx is for {size[0]}x{size[1]}, the size of the first image')
-        fixed_size_only(args, size)
+        fixed_size_only(args, size, detector.bbox_head.stride)
         suppression_within_classes(args, detector.bbox_head.test_cfg)
         description = export.describe(cfg, detector, classes, size)
         write_text(args.out / f'{name}.json', json.dumps(description, indent=1))

@@ -40,8 +40,7 @@ from mmengine.registry import init_default_scope
 from mmdet_yolo2fl.datasets.annotation_check import NO_OBJECTS
 from mmdet_yolo2fl.whole_files import write_text
 
-# By names, as MMEngine follows a base, and not through links.
-BASES = Path(os.path.abspath(__file__)).parents[1] / 'configs/_base_'
+BASES = Path(__file__).resolve().parents[1] / 'configs/_base_'
 
 
 def make_parser():
@@ -109,9 +108,11 @@ def main(args=None):
     check(args, parser)
     init_default_scope('mmdet')
     try:
-        bases = os.path.relpath(BASES, os.path.dirname(os.path.abspath(args.out)))
+        bases = os.path.relpath(BASES, args.out.resolve().parent)
     except ValueError:  # on another drive of Windows
         bases = str(BASES)
+    if args.out.resolve().parent != Path(os.path.abspath(args.out)).parent:
+        bases = str(BASES)  # MMEngine does not find the way back through a link
     try:
         found = datasets(args)
         text, skipped, small = make_config(

@@ -139,9 +139,14 @@ def coco_to_darknet(
     Raises:
         FileNotFoundError: If the annotations or an image is missing.
         ValueError: If the annotations are damaged; names the annotation and the key. If an image or
-            a label that no earlier call has made would be lost.
+            a label that no earlier call has made would be lost, or if the folder has a blank in it.
     """
     annotations, out, report = Path(annotations), Path(out), Report()
+    if len(out.as_posix().split()) > 1:
+        raise ValueError(
+            f'{out}: Darknet takes the blanks out of the paths in obj.data, and would not find it: '
+            'give a folder without any'
+        )
     if split not in SPLITS:
         raise ValueError(f'split must be one of {SPLITS}, got {split!r}')
     names, images = _read_coco(annotations, Path(image_root), report)
@@ -173,6 +178,7 @@ def coco_to_darknet(
     listed = ''.join(f'{path}\n' for path in paths)
     there = [one for one in SPLITS if one == split or (out / f'{one}.txt').exists()]
     options = ''.join(f'{one} = {(out / one).as_posix()}.txt\n' for one in there)
+    (out / 'backup').mkdir(exist_ok=True)  # else Darknet ends when it first saves its weights
     write_all(
         {
             out / f'{split}.txt': listed.encode(),
@@ -268,6 +274,10 @@ def _read_options(path: Path) -> dict[str, str]:
         key, found, value = text.partition('=')
         if not found or not key.strip() or not value.strip():
             raise ValueError(f'{path}:{number}: expected option = value, got {text!r}')
+        if key.strip() in options:
+            raise ValueError(
+                f'{path}:{number}: a second {key.strip()}=; Darknet takes the first: leave one'
+            )
         options[key.strip()] = value.strip()
     return options
 

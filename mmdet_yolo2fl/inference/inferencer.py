@@ -66,6 +66,16 @@ def with_grey_arrays(pipeline: Sequence[dict]) -> list[dict]:
     return steps
 
 
+def with_names(pipeline: Sequence[dict]) -> list[dict]:
+    """The types of the steps up to the one that loads as names, as DetInferencer looks for them."""
+    kinds = [type_name(step) for step in pipeline]
+    end = kinds.index('LoadImageFromFile') + 1 if 'LoadImageFromFile' in kinds else 0
+    return [
+        dict(step, type=kind) if number < end and isinstance(step['type'], type) else step
+        for number, (step, kind) in enumerate(zip(pipeline, kinds))
+    ]
+
+
 def load_inferencer(
     cfg: Config, checkpoint: str | Path, device: str | None = None
 ) -> DetInferencer:
@@ -91,7 +101,7 @@ def load_inferencer(
     cfg = deepcopy(cfg)  # which is changed here and by the inferencer
     # Which looks for pipeline and classes in the outermost data set.
     cfg.test_dataloader.dataset = dataset = unwrapped(cfg.test_dataloader.dataset)
-    dataset.pipeline = with_grey_arrays(dataset.get('pipeline') or [])
+    dataset.pipeline = with_names(with_grey_arrays(dataset.get('pipeline') or []))
     inferencer = _Inferencer(cfg, str(checkpoint), device, show_progress=False)
     names = inferencer.model.dataset_meta['classes']
     number = getattr(getattr(inferencer.model, 'bbox_head', None), 'num_classes', len(names))

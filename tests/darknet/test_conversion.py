@@ -3,6 +3,7 @@
 import re
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
-from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet
+from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet, to_darknet
 from mmdet_yolo2fl.darknet.cfg import read_cfg
 from mmdet_yolo2fl.darknet.weights import Header, convolutions, read_weights
 from mmdet_yolo2fl.datasets.transforms import DarknetResize
@@ -506,6 +507,16 @@ def test_weights_of_another_cfg_are_refused(tmp_path):
     _, weights = networks.write(tmp_path, 'voc', **VOC)
     with pytest.raises(ValueError, match='too long'):
         darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+
+
+def test_names_that_only_the_class_of_the_data_set_knows():
+    head = SimpleNamespace(num_classes=4)
+    data = dict(type='RepeatDataset', times=1, dataset=dict(type='TinyTrafficDataset', pipeline=[]))
+    config = Config(dict(test_dataloader=dict(dataset=data)))
+    names = to_darknet._names(SimpleNamespace(bbox_head=head), config, {})
+    assert names == ['car', 'truck', 'pedestrian', 'cyclist']
+    head.num_classes = 3
+    assert to_darknet._names(SimpleNamespace(bbox_head=head), config, {})[2] == 'class_2'
 
 
 def test_bad_names_are_refused(tmp_path):

@@ -219,6 +219,7 @@ def test_relative_paths(tmp_path, monkeypatch):
         ('train  = ', 'train  ', ':2: expected option = value'),
         ('obj.names', 'gone.names', 'no such file of names'),
         ('train.txt', 'gone.txt', 'no such list of train images'),
+        ('backup = ', 'train = ', ':4: a second train='),
     ],
 )
 def test_bad_data_files(tmp_path, old, new, message):
@@ -282,6 +283,15 @@ def test_round_trip_from_coco(tmp_path, monkeypatch):
             np.testing.assert_allclose(one['bbox'], other['bbox'], atol=1e-3)
     assert (tmp_path / 'back' / 'JPEGImages' / 'train' / 'a.jpg').is_symlink()
     assert not (tmp_path / 'back' / 'JPEGImages' / 'valid' / 'a.jpg').is_symlink()
+    # Where Darknet saves its weights; it makes no folder itself.
+    assert 'backup = back/backup\n' in (tmp_path / 'back/obj.data').read_text()
+    assert (tmp_path / 'back/backup').is_dir()
+
+
+def test_a_folder_that_darknet_cannot_name(tmp_path):
+    with pytest.raises(ValueError, match='my set: Darknet takes the blanks out'):
+        coco_to_darknet(coco_file(tmp_path), tmp_path / 'images', tmp_path / 'my set')
+    assert not (tmp_path / 'my set').exists()
 
 
 def test_folders_in_which_darknet_does_not_find_labels(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -36,7 +37,7 @@ test_dataloader = dict(
 """
 
 
-@pytest.fixture(params=['repeated', 'two parts'])
+@pytest.fixture(params=['repeated', 'two parts', 'pure Python'])
 def grey(tmp_path, request):
     file, checkpoint = tmp_path / 'grey.py', tmp_path / 'grey.pth'
     file.write_text(CONFIG.format(root=ROOT))
@@ -47,6 +48,8 @@ def grey(tmp_path, request):
     if request.param == 'two parts':
         part = cfg.test_dataloader.dataset.dataset
         cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[part, part])
+    if request.param == 'pure Python':
+        cfg.test_dataloader.dataset.dataset.pipeline[0].type = LoadImageFromFile
     return load_inferencer(cfg, checkpoint, 'cpu')
 
 

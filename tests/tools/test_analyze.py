@@ -122,7 +122,7 @@ def test_config_and_checkpoint_and_the_other_split(squares, main, tmp_path, monk
     assert list((tmp_path / 'work_dirs/squares/analysis').glob('predictions_val_*.pkl'))
 
 
-def test_usage_errors(run, tool, refused, tmp_path):
+def test_usage_errors(run, tool, refused, tmp_path, monkeypatch):
     main = tool('analyze')
     assert 'name the folder of a training' in refused(main)
     assert '--config and --checkpoint' in refused(main, '--config', run / 'squares.py')
@@ -138,6 +138,10 @@ def test_usage_errors(run, tool, refused, tmp_path):
     assert 'data_root' in refused(
         main, run, '--cfg-options', 'test_dataloader.dataset.ann_file=gone.json'
     )
+    with monkeypatch.context() as patch:  # before the inference
+        patch.setitem(main.__globals__, 'predict', None)
+        out = run / 'squares.py' / 'out'
+        assert 'Not a directory' in refused(main, run, '--device', 'cpu', '--out', out)
     torch.save(dict(state_dict={}, meta=Hostile(tmp_path / 'mark')), run / 'epoch_1.pth')
     assert 'untrusted pickle' in refused(main, run)
     assert not (tmp_path / 'mark').exists()

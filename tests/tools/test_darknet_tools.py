@@ -1,5 +1,7 @@
 """The command lines of the conversion, with a training and an evaluation in between."""
 
+import shlex
+
 import cv2
 import pytest
 
@@ -74,9 +76,11 @@ def test_comparison_with_opencv(tmp_path, tool, data_root, capsys):
         if row[0].startswith('| coco'):
             assert abs(float(row[3].rstrip(' |'))) < 0.002
     assert cv2.imread(str(out / 'boxes.jpg')).shape == (3 * 60, 2 * 90, 3)
-    # Nothing above the threshold.
+    # Nothing above the threshold, and a config that averages its weights.
+    averaged = tmp_path / 'averaged.py'
+    averaged.write_text("_base_ = './cells.py'\ncustom_hooks = [dict(type='EMAHook')]\n")
     arguments = ['--out', str(out), '--images', '1', '--score-thr', '0.999']
-    tool('compare_opencv')([*files, *arguments, *options(data_root)])
+    tool('compare_opencv')([str(averaged), files[1], *arguments, *options(data_root)])
     assert '1 images; 0 scores that OpenCV kept.' in (out / 'parity.md').read_text()
 
 
@@ -102,6 +106,8 @@ def test_usage_errors(tmp_path, tool, refused):
 
 
 def test_data_sets_there_and_back(tmp_path, tool, refused, data_root, capsys, monkeypatch):
+    tmp_path = tmp_path / "bob's"  # which the lines to paste must bear
+    tmp_path.mkdir()
     monkeypatch.chdir(tmp_path)
     outwards, inwards = tool('coco2darknet'), tool('darknet2coco')
     for split in ('train', 'valid'):
@@ -112,8 +118,8 @@ def test_data_sets_there_and_back(tmp_path, tool, refused, data_root, capsys, mo
     # The lines to paste make a data set that MMDetection builds.
     lines, command = said.split('For a config:\n')[1].split('\n\nOr write a whole one:\n')
     images = tmp_path / 'set/JPEGImages'
-    files = f'{tmp_path}/coco/train.json {tmp_path}/coco/valid.json'
-    assert f'configs/mine.py --coco {files} --images {images}\n' in command
+    files = shlex.join(f'{tmp_path}/coco/{split}.json' for split in ('train', 'valid'))
+    assert f'configs/mine.py --coco {files} --images {shlex.quote(str(images))}\n' in command
     from mmdet.registry import DATASETS
 
     for text in lines.replace('\ndict(', '\0dict(').split('\0'):

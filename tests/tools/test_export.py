@@ -1,5 +1,6 @@
 """Exported files find what PyTorch finds, with other batches and sizes too."""
 
+import argparse
 import io
 import json
 import shutil
@@ -125,6 +126,25 @@ def test_images_that_are_padded(squares, tmp_path, tool, refused, pad):
     message = refused(tool('export'), odd, checkpoint, '--out', tmp_path / 'out')
     assert 'images are padded from 96x60 to 96x64, and a program would stretch' in message
     assert not (tmp_path / 'out').exists()
+
+
+def test_one_number_as_the_size(tool):
+    check = tool('export').__globals__['check_not_padded']
+    check([dict(type='Resize', scale=64)], (64, 64), 'stretch')
+    with pytest.raises(ValueError, match='padded from 60x60 to 64x64'):
+        check([dict(type='Resize', scale=60)], (64, 64), 'stretch')
+
+
+def test_what_multiples_of_the_cells_allow(tool):
+    fixed = tool('export').__globals__['fixed_size_only']
+    for stride, kept in ((16, ('onnx', 'darknet')), (32, ('onnx',))):
+        every = argparse.Namespace(formats=('onnx', 'onnx-nms', 'torch', 'darknet'), all=True)
+        fixed(every, (336, 320), stride)
+        assert every.formats == kept
+    alone = argparse.Namespace(formats=['darknet'], all=False)
+    fixed(alone, (336, 320), 16)
+    with pytest.raises(ValueError, match='336x320 is no multiple of 32: there is no darknet'):
+        fixed(alone, (336, 320), 32)
 
 
 def test_names_of_the_checkpoint(squares, tmp_path):
