@@ -28,6 +28,7 @@ the same config: the tables can be kept where the folders are not.
 import copy
 import functools
 import hashlib
+import inspect
 import json
 import re
 import time
@@ -94,6 +95,11 @@ class Run:
     budget: dict
     checkpoint: str
     study_file: Path
+
+    @property
+    def split(self) -> str:
+        """On which of its data sets it is evaluated."""
+        return 'test' if self.checkpoint else 'val'
 
     @property
     def checkpoint_file(self) -> Path | None:
@@ -210,6 +216,13 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
                 )
             folders[folder] = row
             try:
+                known = {*read(source), *inspect.signature(Runner.__init__).parameters}
+                for name in {*overrides, *(key.split('.')[0] for key in options or ())} - known:
+                    # MMEngine would add it, and train the same as before.
+                    raise ValueError(
+                        f'{file}: the row {row!r}, or --cfg-options, sets {name!r}, which neither '
+                        f'{source} nor MMEngine knows'
+                    )
                 config = _run_config(copy.deepcopy(read(source)), overrides, options, seed, folder)
             except (AttributeError, KeyError, TypeError) as error:
                 raise ValueError(
@@ -241,14 +254,22 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
 
 
 def _check_one_set(file: Path, runs: list[Run]) -> None:
-    """Of trained rows and checkpoints in one table, on one set of images."""
-    trained = next((run for run in runs if not run.checkpoint), None)
-    for run in runs if trained else ():
-        if run.checkpoint and _images_of(run.config, 'test') != _images_of(trained.config, 'val'):
+    """All in one table, trained rows and checkpoints: on one set of images, by one metric."""
+    first = runs[0]
+    for run in runs:
+        if _images_of(run) != _images_of(first):
             raise ValueError(
-                f'{file}: rows such as {trained.row!r} are trained and evaluated on the val set, '
-                f'but the checkpoint of the row {run.row!r} on another test set: give that row '
-                'the same one (test_dataloader and test_evaluator), or a study of its own'
+                f'{file}: the row {first.row!r} is evaluated on the {first.split} set of its '
+                f'config, and the row {run.row!r} on the {run.split} set of its own, which is '
+                f'another one: give the row the same ({run.split}_dataloader and '
+                f'{run.split}_evaluator), or a study of its own'
+            )
+        kinds = [_metrics_of(one) for one in (first, run)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(
+                f'{file}: the row {first.row!r} is evaluated by {kinds[0]}, and the row '
+                f'{run.row!r} by {kinds[1]}, whose AP is another one: give the row the same '
+                f'metrics ({run.split}_evaluator), or a study of its own'
             )
 
 
@@ -265,9 +286,17 @@ def _check_downloads(file: Path, runs: list[Run]) -> None:
             )
 
 
-def _images_of(config: Config, split: str) -> list[dict]:
-    found = leaves(config[f'{split}_dataloader'].dataset)
-    return [{key: value for key, value in one.items() if key != 'pipeline'} for one in found]
+def _images_of(run: Run) -> list[dict]:
+    found = leaves(run.config[f'{run.split}_dataloader'].dataset)
+    # What does not change which images these are, in a data set for tests.
+    rest = 'pipeline', 'backend_args', 'filter_cfg'
+    return [{key: value for key, value in one.items() if key not in rest} for one in found]
+
+
+def _metrics_of(run: Run) -> list[str]:
+    found = evaluators(run.config, run.split)
+    # VOC's area or 11 points.
+    return [' '.join(filter(None, (type_name(one), one.get('eval_mode')))) for one in found]
 
 
 def folder_name(row: str) -> str:
@@ -327,7 +356,7 @@ def carry_out(run: Run) -> dict:
         load_only_weights()
         _forget_other_configs(run)
         result = _evaluate(run) if run.checkpoint else _train(run)
-        by = evaluators(run.config, 'test' if run.checkpoint else 'val')
+        by = evaluators(run.config, run.split)
         result['metrics'] |= averages(result['metrics'], by)
         result |= dict(
             row=run.row, seed=run.seed, machine=machine(get_device()), config_hash=run.hash
@@ -427,14 +456,16 @@ def _train(run: Run) -> dict:
     else:  # it was killed between the last evaluation and this point
         runner.val_loop.run()
         metrics = _with_chosen(clock.metrics, config)
+        curve = [_with_chosen(point, config) for point in learning_curve(run.folder)]
     classes = runner.val_dataloader.dataset.metainfo['classes']
     return dict(
         metrics=metrics | _by_class(run, 'val', classes),
         curve=curve,
         minutes=minutes,
-        images=runner.max_epochs * len(runner.train_dataloader.dataset)
+        # Not what it was to see: a hook may have stopped it.
+        images=runner.epoch * len(runner.train_dataloader.dataset)
         if by_epoch
-        else runner.max_iters * config.train_dataloader.batch_size,
+        else runner.iter * config.train_dataloader.batch_size,
         parameters=sum(weight.numel() for weight in runner.model.parameters()),
         precision=precision(runner.optim_wrapper),
     )
@@ -452,6 +483,12 @@ class _Clock(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self.write()
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        # Else MMEngine logs the former figures again where a metric finds nothing to say.
+        logged = runner.message_hub.log_scalars
+        for name in [name for name in logged if re.match('val/.*/', name)]:
+            del logged[name]
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         self.metrics = metrics or {}

@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from mmdet.registry import DATASETS
@@ -10,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from .config_parts import as_list
+from .config_parts import as_list, type_name
 from .whole_files import write_text
 
 
@@ -20,7 +21,7 @@ def within_budget(config: Config, budget: dict, folder: Path) -> Config:
     Args:
         config (Config): By epochs.
         budget (dict): ``images`` (seen in training) or ``minutes`` (of training on this machine,
-            without evaluation; 12 iterations are timed first).
+            without evaluation; a few iterations are timed first).
         folder (Path): Where the number of epochs is kept for a resumed run.
 
     Raises:
@@ -49,13 +50,14 @@ def within_budget(config: Config, budget: dict, folder: Path) -> Config:
 
 
 def with_epochs(config: Config, epochs: int) -> Config:
-    """Set the epochs; what counts epochs moves along: schedulers, evaluations, and when YOLOX and
-    RTMDet change their augmentation."""
+    """Set the epochs; what counts epochs moves along: schedulers, evaluations, when YOLOX and
+    RTMDet change their augmentation, and when an average of the weights begins."""
     factor = epochs / config.train_cfg.max_epochs
     config.train_cfg.max_epochs = epochs
     # As many evaluations as before, the last one at the end.
     interval = config.train_cfg.get('val_interval', 1)
     config.train_cfg.val_interval = max(1, round(interval * factor))
+    _scale(config.train_cfg, ('val_begin',), factor)
     if config.train_cfg.get('dynamic_intervals'):
         config.train_cfg.dynamic_intervals = [
             (max(1, round(begin * factor)), every)
@@ -64,15 +66,18 @@ def with_epochs(config: Config, epochs: int) -> Config:
     schedulers = []
     for scheduler in as_list(config.get('param_scheduler')):
         if scheduler.get('by_epoch', True):
-            _scale(scheduler, ('begin', 'end', 'T_max', 'step_size'), factor)
-            if scheduler.get('milestones'):
-                scheduler.milestones = [max(1, round(m * factor)) for m in scheduler.milestones]
+            _scale(scheduler, ('begin', 'end', 'T_max', 'step_size', 'total_steps'), factor)
+            for key in ('milestones', 'periods'):
+                if scheduler.get(key):
+                    scheduler[key] = [max(1, round(epoch * factor)) for epoch in scheduler[key]]
+            if type_name(scheduler).startswith('Exponential'):  # by which each epoch multiplies
+                scheduler.gamma **= 1 / factor
             if scheduler.get('end') and scheduler.get('begin', 0) >= scheduler.end:
                 continue  # too short for a single epoch
         schedulers.append(scheduler)
     config.param_scheduler = schedulers or None
     for hook in config.get('custom_hooks') or ():
-        _scale(hook, ('switch_epoch', 'num_last_epochs'), factor)
+        _scale(hook, ('switch_epoch', 'num_last_epochs', 'begin_epoch'), factor)
     return config
 
 
@@ -82,27 +87,44 @@ def _scale(options: dict, keys: tuple[str, ...], factor: float) -> None:
             options[key] = max(1, round(options[key] * factor))
 
 
+class _Enough(Exception):  # noqa: N818, no error
+    """Has been timed."""
+
+
 def _seconds_an_iteration(config: Config, folder: Path) -> float:
-    """The mean of the last eight of twelve iterations, with the loading of their batches."""
+    """The mean of 8 iterations after the first 4, with the loading of their batches.
+
+    They are those of the beginning of the real training, by its own loop: hooks and multi-scale
+    steps ask how long it will last. Where sizes are drawn, one is drawn for each iteration, of 24.
+    """
     config = copy.deepcopy(config)
     config.work_dir = str(folder / 'timing')
     config.resume = False
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     config.test_dataloader = config.test_cfg = config.test_evaluator = None
-    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=12)
     config.param_scheduler = None
+    iterations = 8
+    for step in (config.model.get('data_preprocessor') or {}).get('batch_augments') or ():
+        if type_name(step) in ('BatchSyncRandomResize', 'DarknetBatchResize'):
+            step.interval, iterations = 1, 24
+            if 'accumulative_counts' in step:
+                step.accumulative_counts = 1
     config.default_hooks.checkpoint = None
     # The first visualizer of a name is that of the whole process: this one would get the curves.
     config.visualizer = dict(type='DetLocalVisualizer', name='timing', vis_backends=[])
     runner = Runner.from_cfg(config)
-    ends = []
+    ends = [time.perf_counter()]
     loop = runner.train_loop
     step = loop.run_iter
 
-    def timed(batch):
-        step(batch)
+    def timed(*batch):
+        step(*batch)
         ends.append(time.perf_counter())
+        if len(ends) > 4 + iterations:
+            raise _Enough
 
     loop.run_iter = timed
-    runner.train()
-    return (ends[-1] - ends[3]) / (len(ends) - 4)
+    with suppress(_Enough):  # a training of fewer iterations ends by itself
+        runner.train()
+    counted = ends[min(4, len(ends) - 2) :]
+    return (counted[-1] - counted[0]) / (len(counted) - 1)

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from mmengine.registry import PARAM_SCHEDULERS
 from scipy import stats
 
@@ -36,6 +37,9 @@ from mmdet_yolo2fl.study_tables import (
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / 'configs/yolov2_fl.py'
+FEW = dict(num_images=3)
+VOC = dict(_delete_=True, type='VOCMetric', metric='mAP')
+AFTER_EIGHT = dict(accumulative_counts=8)
 
 
 def write_study(folder, **changes):
@@ -202,8 +206,26 @@ def test_a_budget_of_less_than_an_epoch(tmp_path, monkeypatch, budget):
                     old=dict(checkpoint='a.pth', test_dataloader=dict(dataset=dict(num_images=3))),
                 )
             ),
-            "such as 'plain' are trained .* checkpoint of the row 'old' on another test set",
+            "'plain' is evaluated on the val set .* 'old' on the test set of its own",
         ),
+        *(
+            (
+                dict(
+                    rows=dict(plain={}, few={f'{split}_dataloader': dict(dataset=FEW)}),
+                    **extra,
+                ),
+                f"'plain' is evaluated on the {split} set .* 'few' on the {split} set of its own",
+            )
+            for split, extra in (('val', {}), ('test', dict(checkpoint='a.pth')))
+        ),
+        (
+            dict(rows=dict(plain={}, voc=dict(val_evaluator=VOC | dict(eval_mode='area')))),
+            "'plain' is evaluated by .'CocoMetric'., and the row 'voc' by .'VOCMetric area'.",
+        ),
+        (dict(rows=dict(plain=dict(modle={}))), "row 'plain', .* sets 'modle', which neither"),
+        (dict(rows=dict(plain=dict(bbox_head={}))), "row 'plain', .* sets 'bbox_head'"),
+        (dict(rows=dict(plain=dict(budget=dict(images=9)))), "row 'plain', .* sets 'budget'"),
+        (dict(rows=dict(plain=dict(seed=[5]))), "row 'plain', .* sets 'seed'"),
         (dict(rows={'plain': {}, 'plain +': {}}), "'plain \\+', seed 0,.* of the row 'plain'"),
         (dict(rows={'plain': {}, '+': {}}), "the row '\\+', seed 0, would have the folder"),
         (dict(seeds=[1, 1]), "seed 1, .* of the row 'plain'"),
@@ -228,20 +250,20 @@ def test_bad_studies(tmp_path, changes, message):
 
 
 def test_each_evaluator_is_its_own(tmp_path):
-    voc = dict(_delete_=True, type='VOCMetric', metric='mAP')
     nothing = dict(test_dataloader=None, test_evaluator=None, test_cfg=None)
     rows = dict(
         plain=dict(),
         few=dict(test_evaluator=dict(proposal_nums=(1, 10, 100))),
-        voc=dict(test_evaluator=voc),
+        voc=dict(test_evaluator=VOC),
         two=dict(test_evaluator=[dict(type='CocoMetric'), dict(type='VOCMetric')]),
         only_val=nothing,
-        only_val_voc=dict(nothing, val_evaluator=voc),
     )
     runs = {
         run.row: run for run in load_study(write_study(tmp_path, rows=rows, seeds=[0]), '.').runs
     }
-    assert len({run.hash for run in runs.values()}) == len(rows)
+    only_val_voc = dict(plain=dict(nothing, val_evaluator=VOC))
+    (run,) = load_study(write_study(tmp_path, rows=only_val_voc, seeds=[0]), '.').runs
+    assert len({run.hash for run in (run, *runs.values())}) == len(rows) + 1
     config = runs['few'].config
     assert config.test_evaluator.proposal_nums == (1, 10, 100)
     assert config.test_evaluator.outfile_prefix == config.val_evaluator.outfile_prefix
@@ -275,11 +297,17 @@ def test_a_teacher_and_its_student(tmp_path, monkeypatch, predict_on, killed):
     metrics = {'teacher/coco/bbox_mAP_50': 0.6, 'student/coco/bbox_mAP_50': 0.4}
     points = [] if killed else [dict(epoch=2, **metrics)]
     monkeypatch.setattr('mmdet_yolo2fl.study.learning_curve', lambda folder: points)
-    runner = MagicMock(epoch=2, max_epochs=2)
+    runner = MagicMock(epoch=2, max_epochs=10)  # a hook has stopped it
+    runner.train_dataloader.dataset.__len__.return_value = 7
     other = 'student' if predict_on == 'teacher' else 'teacher'
     # MMDetection's loop tells its hooks, and returns nothing.
     hooks = runner.register_hook.call_args_list
-    runner.val_loop.run.side_effect = lambda: hooks[0].args[0].after_val_epoch(runner, metrics)
+
+    def evaluate():
+        hooks[0].args[0].after_val_epoch(runner, metrics)
+        points.append(dict(epoch=2, **metrics))
+
+    runner.val_loop.run.side_effect = evaluate
     monkeypatch.setattr('mmdet_yolo2fl.study.Runner.from_cfg', lambda config: runner)
     monkeypatch.setattr('mmdet_yolo2fl.study.precision', lambda wrapper: 'float32')
     monkeypatch.setattr('mmdet_yolo2fl.study.check_annotations', lambda *_, **__: None)
@@ -288,9 +316,10 @@ def test_a_teacher_and_its_student(tmp_path, monkeypatch, predict_on, killed):
     assert found['metrics']['AP50'] == expected
     write_csv(tmp_path / 'a.csv', [result('plain', 0, 0.5) | dict(metrics=found['metrics'])])
     assert read_csv(tmp_path / 'a.csv')[0]['metrics'] == metrics | dict(AP50=expected)
+    write_curves(tmp_path / 'c.csv', [found])
+    assert read_curves(tmp_path / 'c.csv') == {'plain': {0: [(2, expected)]}}
+    assert found['images'] == 2 * len(runner.train_dataloader.dataset)
     if not killed:
-        write_curves(tmp_path / 'c.csv', [found])
-        assert read_curves(tmp_path / 'c.csv') == {'plain': {0: [(2, expected)]}}
         # Where it finds nothing, MMDetection's metric is silent.
         points[0] = dict(epoch=2, **{f'{other}/coco/bbox_mAP_50': 0.5})
         (run.folder / 'result.json').unlink()
@@ -497,6 +526,25 @@ def test_schedule_moves_with_the_epochs():
     assert steps.milestones == [10, 15] and steps.end == 20
 
 
+def test_what_else_counts_epochs():
+    config = Config(
+        dict(
+            train_cfg=dict(max_epochs=100, val_begin=50),
+            param_scheduler=[
+                dict(type='CosineRestartLR', periods=[40, 60], restart_weights=[1, 0.5]),
+                dict(type='OneCycleLR', total_steps=100),
+                dict(type='ExponentialLR', gamma=0.9),
+            ],
+            custom_hooks=[dict(type='EMAHook', begin_epoch=80)],
+        )
+    )
+    config = with_epochs(config, 20)
+    restarts, one_cycle, exponential = config.param_scheduler
+    assert restarts.periods == [8, 12] and one_cycle.total_steps == 20
+    assert exponential.gamma == pytest.approx(0.9**5)
+    assert config.train_cfg.val_begin == 10 and config.custom_hooks[0].begin_epoch == 16
+
+
 def test_a_scheduler_counts_epochs_where_it_does_not_say():
     config = Config(dict(train_cfg=dict(max_epochs=12)))
     config.param_scheduler = [dict(type='MultiStepLR', milestones=[8, 11], end=12)]
@@ -564,14 +612,48 @@ def test_studies_here_load_and_have_their_tables(file, tmp_path, monkeypatch):
 
 
 def test_seconds_of_an_iteration(tmp_path, monkeypatch):
-    """The fourth ends at 132; the eight after it take two seconds each."""
-    clock = iter([100, 130, 131, 132, *range(134, 150, 2)])
-    monkeypatch.setattr(study_budget, 'time', SimpleNamespace(perf_counter=clock.__next__))
-    loop = SimpleNamespace(run_iter=lambda batch: None)
-    runner = SimpleNamespace(train_loop=loop, train=lambda: [loop.run_iter(0) for _ in range(12)])
-    monkeypatch.setattr(study_budget.Runner, 'from_cfg', lambda config: runner)
+    """The fourth ends at 132; those after it take two seconds each."""
+
+    def seconds(config, iterations):
+        times = iter([100, 130, 131, 132, 132, *range(134, 900, 2)])
+        clock = SimpleNamespace(perf_counter=times.__next__)
+        monkeypatch.setattr(study_budget, 'time', clock)
+        done, configs = [], []
+        loop = SimpleNamespace(run_iter=lambda *batch: done.append(batch))
+
+        def train():
+            for index in range(iterations):
+                loop.run_iter(index, 'a batch')
+
+        def from_cfg(config):
+            configs.append(config)
+            return SimpleNamespace(train_loop=loop, train=train)
+
+        monkeypatch.setattr(study_budget.Runner, 'from_cfg', from_cfg)
+        return study_budget._seconds_an_iteration(config, tmp_path), len(done), configs[0]
+
     config = load_study(write_study(tmp_path), tmp_path).runs[0].config
-    assert study_budget._seconds_an_iteration(config, tmp_path) == 2.0
+    found, number, timed = seconds(config, 1000)
+    assert (found, number) == (2, 12)
+    # Hooks and multi-scale steps ask how long the training will last.
+    assert timed.train_cfg == config.train_cfg and timed.val_cfg is None
+    assert seconds(config, 6)[:2] == (2, 6)  # it has no more
+    assert seconds(config, 1)[:2] == (30, 1)
+    for kind, more in (('BatchSyncRandomResize', {}), ('DarknetBatchResize', AFTER_EIGHT)):
+        step = dict(type=kind, random_size_range=(64, 128), interval=10, **more)
+        config.model.data_preprocessor.batch_augments = [step]
+        found, number, timed = seconds(config, 1000)
+        assert (found, number) == (2, 28)
+        (drawn,) = timed.model.data_preprocessor.batch_augments
+        assert drawn == step | dict(interval=1, **dict.fromkeys(more, 1))
+
+
+def test_what_a_silent_metric_said_before_is_not_said_again(tmp_path):
+    hub = MessageHub.get_instance('silent')
+    for name in ('val/coco/bbox_mAP_50', 'val/time', 'train/loss'):
+        hub.update_scalar(name, 0.5)
+    study._Clock(tmp_path / 'minutes').before_val_epoch(SimpleNamespace(message_hub=hub))
+    assert set(hub.log_scalars) == {'val/time', 'train/loss'}
 
 
 def test_steps_move_with_the_epochs():

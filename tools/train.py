@@ -69,16 +69,23 @@ def use_amp(cfg, parser):
     cfg.optim_wrapper.loss_scale = 'dynamic'
 
 
-def verify_start(cfg, parser):
-    """Look through the checkpoint that training will start from, if there is one."""
+def verify_start(cfg, parser, auto):
+    """Look through the checkpoint that training will start from, if there is one.
+
+    ``auto``: that of the work directory; without one it starts as the config says.
+    """
     load_only_weights()
     try:
         verify_initial_checkpoints(cfg.model)
-        if cfg.get('load_from'):
+        latest = latest_whole_checkpoint(cfg.work_dir) if auto else None
+        if latest:
+            cfg.load_from = str(latest)
+        elif cfg.get('load_from'):
+            if auto:
+                cfg.resume = False
+                print(f'Nothing to resume in {cfg.work_dir}: starts from {cfg.load_from}')
             verify = verify_resumable if cfg.get('resume') else verify_checkpoint
             cfg.load_from = str(verify(cfg.load_from))
-        elif cfg.get('resume') and (latest := latest_whole_checkpoint(cfg.work_dir)):
-            cfg.load_from = str(latest)
     except (OSError, ValueError) as error:
         parser.error(str(error))
 
@@ -103,10 +110,12 @@ def main(args=None):
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
+    auto = args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from'))
     if args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    verify_start(cfg, parser)
+        if not auto:
+            cfg.load_from = args.resume
+    verify_start(cfg, parser, auto)
     check_data(cfg, parser, 'train', 'val')
     with ExitStack() as stack:
         try:

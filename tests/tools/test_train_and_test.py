@@ -142,6 +142,17 @@ def test_train_amp_resume(folder, config, checkpoint, tool, in_folder):
     assert not (folder / 'other/epoch_1.pth').exists()
 
 
+def test_resume_where_there_is_nothing_to_resume(config, checkpoint, tool, tmp_path, capsys):
+    """As a script starts that is to be killed: from what the config starts from."""
+    more = ['--work-dir', str(tmp_path), '--resume', '--cfg-options', new_name()]
+    tool('train')([str(config), *more, f'load_from={checkpoint}'])
+    assert f'Nothing to resume in {tmp_path}: starts from {checkpoint}' in capsys.readouterr().out
+    last = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    used = Config.fromstring(last['meta']['cfg'], '.py')
+    assert used.load_from == str(checkpoint) and not used.resume
+    assert last['meta']['iter'] == 2
+
+
 def test_test_out_show_dir_tta(folder, config, checkpoint, tool, in_folder):
     common = [str(config), str(checkpoint)]
     main = tool('test')
