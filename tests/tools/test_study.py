@@ -326,7 +326,7 @@ def test_a_worker_gets_the_options_and_nothing_else(tool, study, monkeypatch, tm
             return 1
 
     monkeypatch.setattr('subprocess.Popen', Popen)
-    options = ['--cfg', 'a.b=1', '--rows', 'gamma=2', '--cfg-options', 'c=x=2']
+    options = ['--cfg', 'model.b=1', '--rows', 'gamma=2', '--cfg-options', 'log_level=x=2']
     file = Path(study())
     file.write_text(
         file.read_text().replace('    focal=', "    **{'gamma=2': _common},\n    focal=")
@@ -334,7 +334,7 @@ def test_a_worker_gets_the_options_and_nothing_else(tool, study, monkeypatch, tm
     with pytest.raises(SystemExit, match='1 runs failed'):
         main(['trial.py', *options])
     (command,) = commands
-    assert command[command.index('--cfg-options') :] == ['--cfg-options', 'a.b=1', 'c=x=2']
+    assert command[command.index('--cfg-options') :] == ['--cfg-options', 'model.b=1', 'log_level=x=2']
 
 
 def test_plots_from_the_tables_alone(tool, refused, tmp_path, capsys):
