@@ -334,7 +334,11 @@ def test_a_worker_gets_the_options_and_nothing_else(tool, study, monkeypatch, tm
     with pytest.raises(SystemExit, match='1 runs failed'):
         main(['trial.py', *options])
     (command,) = commands
-    assert command[command.index('--cfg-options') :] == ['--cfg-options', 'model.b=1', 'log_level=x=2']
+    assert command[command.index('--cfg-options') :] == [
+        '--cfg-options',
+        'model.b=1',
+        'log_level=x=2',
+    ]
 
 
 def test_plots_from_the_tables_alone(tool, refused, tmp_path, capsys):
