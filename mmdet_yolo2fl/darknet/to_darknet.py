@@ -349,7 +349,7 @@ def _names(model: nn.Module, config: Config, meta: Mapping) -> list[str]:
     own = {}
     if dataset.get('type'):  # whose class may have the names
         with DefaultScope.overwrite_default_scope('mmdet'):
-            own = DATASETS.build({**dataset, 'lazy_init': True}).metainfo
+            own = DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []}).metainfo
     for source in (meta.get('dataset_meta') or {}, own, dataset.get('metainfo') or {}):
         classes = source.get('classes', source.get('CLASSES', ()))
         if len(classes) == number:
