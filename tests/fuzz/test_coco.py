@@ -24,6 +24,7 @@ SKIPPED = (
     'objects of classes that the config does not name',
     'annotations marked to be ignored',
     'boxes of less than a pixel',
+    'boxes whose "area" is not positive',
     'boxes outside their image',
 )
 
