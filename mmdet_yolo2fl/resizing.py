@@ -1,6 +1,6 @@
 """How images come to the size of a network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mmengine.config import Config, ConfigDict
 
@@ -19,11 +19,6 @@ def resize_to(dataset: ConfigDict, size: tuple[int, int] | None) -> None:
         for step in leaf.get('pipeline') or ():
             if type_name(step).endswith('Resize'):
                 step['scale'] = tuple(size)
-
-
-def sides_of(scale: int | Sequence[int]) -> tuple[int, int]:
-    """Width and height of a step's ``scale``, which MMCV takes as one number too."""
-    return (scale, scale) if isinstance(scale, int) else tuple(scale)
 
 
 def way_of(step: Mapping) -> str:

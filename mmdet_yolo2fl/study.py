@@ -203,6 +203,13 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
         if not source.is_file():
             raise ValueError(f'{file}: the row {row!r} has no config file {source}')
         overrides = {key: value for key, value in changes.items() if key not in KEYS}
+        known = {*read(source), *inspect.signature(Runner.__init__).parameters}
+        for name in {*overrides, *(key.split('.')[0] for key in options or ())} - known:
+            # MMEngine would add it, and train the same as before.
+            raise ValueError(
+                f'{file}: the row {row!r}, or --cfg-options, sets {name!r}, which neither {source} '
+                'nor MMEngine knows'
+            )
         checkpoint = changes.get('checkpoint') or spec.get('checkpoint') or ''
         if not checkpoint and 'tta' in changes:
             raise ValueError(f'{file}: the row {row!r} has `tta`, but no `checkpoint` to evaluate')
@@ -216,13 +223,6 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
                 )
             folders[folder] = row
             try:
-                known = {*read(source), *inspect.signature(Runner.__init__).parameters}
-                for name in {*overrides, *(key.split('.')[0] for key in options or ())} - known:
-                    # MMEngine would add it, and train the same as before.
-                    raise ValueError(
-                        f'{file}: the row {row!r}, or --cfg-options, sets {name!r}, which neither '
-                        f'{source} nor MMEngine knows'
-                    )
                 config = _run_config(copy.deepcopy(read(source)), overrides, options, seed, folder)
             except (AttributeError, KeyError, TypeError) as error:
                 raise ValueError(
@@ -408,7 +408,8 @@ def _evaluate(run: Run) -> dict:
     config = copy.deepcopy(run.config)
     config.resume = False
     config.load_from = str(verify_checkpoint(run.checkpoint_file or run.checkpoint))
-    check_annotations(config.test_dataloader.dataset, by_coco=coco_files(config, 'test'))
+    by_coco = coco_files(config, 'test')
+    check_annotations(config.test_dataloader.dataset, sizes=True, by_coco=by_coco)
     runner = Runner.from_cfg(config)
     check_fit(runner.model, config.load_from)
     start = time.monotonic()
@@ -431,7 +432,7 @@ def _train(run: Run) -> dict:
     verify_initial_checkpoints(config.model)
     for split in ('train', 'val'):
         dataset = config[f'{split}_dataloader'].dataset
-        check_annotations(dataset, by_coco=coco_files(config, split))
+        check_annotations(dataset, sizes=split == 'val', by_coco=coco_files(config, split))
     latest = latest_whole_checkpoint(run.folder)
     # Without a checkpoint of its own it starts from the config's `load_from`, if there is one.
     config.resume = latest is not None

@@ -26,6 +26,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.utils import to_2tuple
 from torch import nn
 
 from mmdet_yolo2fl import export
@@ -33,7 +34,6 @@ from mmdet_yolo2fl.darknet import mmdet_to_darknet
 from mmdet_yolo2fl.darknet.opencv import OpenCVNetwork
 from mmdet_yolo2fl.engine.optimizers.amp_optim_wrapper import has_fast_bfloat16
 from mmdet_yolo2fl.measure import alternate, machine, names_of
-from mmdet_yolo2fl.resizing import sides_of
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DEFAULTS = ['voc0712/yolov2.py', 'voc0712/yolov2_tiny.py']
@@ -243,7 +243,7 @@ def test_size(cfg):
     steps = [step for step in cfg.test_dataloader.dataset.pipeline if 'scale' in step]
     if not steps:
         raise ValueError(f'{cfg.filename}: its test pipeline has no size: give one by --size')
-    return sides_of(steps[-1].scale)
+    return tuple(to_2tuple(steps[-1].scale))
 
 
 def measure(contestants, names, threads, repeat):

@@ -42,13 +42,13 @@ from mmcv.transforms import Compose
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
-from mmengine.utils import digit_version
+from mmengine.utils import digit_version, to_2tuple
 
 from mmdet_yolo2fl import export
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet, resize_note
 from mmdet_yolo2fl.export.check import onnx_runner, predict_by_pytorch, torch_runner
 from mmdet_yolo2fl.inference import find_sources
-from mmdet_yolo2fl.resizing import how_resized, resize_to, sides_of
+from mmdet_yolo2fl.resizing import how_resized, resize_to
 from mmdet_yolo2fl.whole_files import write_text
 
 FORMATS = ('onnx', 'onnx-dynamic', 'onnx-nms', 'torch', 'darknet')
@@ -161,8 +161,10 @@ def check_not_padded(pipeline, size, resize):
     By the network, to multiples of its ``pad_size_divisor``, or by a step ``Pad``.
     """
     scales = [step.get('scale') for step in pipeline if type_name(step).endswith('Resize')]
-    width, height = sides_of(scales[-1]) if scales[-1] else size
-    if resize == 'stretch' and (width, height) != tuple(size):
+    if resize != 'stretch' or not scales[-1]:
+        return
+    width, height = to_2tuple(scales[-1])
+    if (width, height) != tuple(size):
         raise ValueError(
             f'images are padded from {width}x{height} to {size[0]}x{size[1]}, and a program would '
             'stretch them to that: take a size of whole multiples of pad_size_divisor without a '

@@ -8,6 +8,7 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.utils import to_2tuple
 from torch import nn
 
 from ..config_parts import type_name, unwrapped
@@ -20,7 +21,7 @@ from ..models.necks.yolov2_neck import (
     darknet_reorg,
     offset_major_reorg,
 )
-from ..resizing import how_resized, sides_of
+from ..resizing import how_resized
 from ..whole_files import write_all
 from .cfg import cfg_text
 from .network import MIN_STAGES, stride_of
@@ -186,7 +187,7 @@ def _test_size(config: Config) -> tuple[int, int]:
     for transform in _test_dataset(config).get('pipeline') or ():
         named = type_name(transform) in ('Resize', 'DarknetResize')
         if named and transform.get('scale'):
-            return sides_of(transform['scale'])
+            return tuple(to_2tuple(transform['scale']))
     raise ValueError(
         f'{config.filename}: the test pipeline has no Resize with a scale: give the input size'
     )
@@ -346,11 +347,11 @@ def _names(model: nn.Module, config: Config, meta: Mapping) -> list[str]:
     """Class names of the checkpoint, else of the config's data set, else numbers."""
     number = model.bbox_head.num_classes
     dataset = _test_dataset(config)
-    own = {}
+    metainfo = dataset.get('metainfo') or {}
     if dataset.get('type'):  # whose class may have the names
         with DefaultScope.overwrite_default_scope('mmdet'):
-            own = DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []}).metainfo
-    for source in (meta.get('dataset_meta') or {}, own, dataset.get('metainfo') or {}):
+            metainfo = DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []}).metainfo
+    for source in (meta.get('dataset_meta') or {}, metainfo):
         classes = source.get('classes', source.get('CLASSES', ()))
         if len(classes) == number:
             return [' '.join(str(one).split()) for one in classes]

@@ -189,10 +189,10 @@ def _left_out(one: dict, is_object: bool, image: tuple | None, evaluates: bool) 
     if one.get('ignore'):
         return f'annotations marked to be ignored{counted}'
     # As CocoDataset does.
-    if width >= 1 and height >= 1 and one['area'] <= 0:
-        return f'boxes whose "area" is not positive{counted}'
-    if one['area'] <= 0 or width < 1 or height < 1:
+    if width < 1 or height < 1:
         return f'boxes of less than a pixel{counted}'
+    if one['area'] <= 0:
+        return f'boxes whose "area" is not positive{counted}'
     if _is_outside((left, top, left + width, top + height), image):
         return f'{OUTSIDE}{counted}'
     if one.get('iscrowd'):

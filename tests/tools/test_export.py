@@ -131,6 +131,7 @@ def test_images_that_are_padded(squares, tmp_path, tool, refused, pad):
 def test_one_number_as_the_size(tool):
     check = tool('export').__globals__['check_not_padded']
     check([dict(type='Resize', scale=64)], (64, 64), 'stretch')
+    check([dict(type='Pad', size_divisor=32)], (64, 64), 'none')
     with pytest.raises(ValueError, match='padded from 60x60 to 64x64'):
         check([dict(type='Resize', scale=60)], (64, 64), 'stretch')
 
