@@ -83,6 +83,19 @@ rows = {
             dict(type='MultiStepLR', by_epoch=True, begin=0, end=30, milestones=[11, 17]),
         ]
     ),
+    'without the warm-up': _row(
+        param_scheduler=[
+            dict(
+                type='CosineAnnealingLR',
+                by_epoch=True,
+                begin=0,
+                end=30,
+                T_max=30,
+                eta_min=1e-5,
+                convert_to_iter_based=True,
+            )
+        ]
+    ),
     'average of the weights (EMA)': _average(ema_type='ExpMomentumEMA', momentum=0.002),
     # That takes thousands of iterations to begin; these trainings have 780.
     'average of the weights of 100 iterations (EMA)': _average(
