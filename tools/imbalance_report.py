@@ -1,15 +1,21 @@
 """Shows how unequal the training set of a config is, and what follows for its losses.
 
 python tools/imbalance_report.py configs/bccd/yolov2_fl.py
+python tools/imbalance_report.py configs/mine.py --study studies/mine.py     (of a YOLOv2)
 
 Prints the classes with their boxes, images and sizes, the weights and alphas that follow from the
 counts, the boxes of an image, and how many predictions stand against one object. Reads annotations
-only. Leaves report.md, imbalance.json and imbalance.png in the result folder.
+only. Leaves report.md, imbalance.json and imbalance.png in the result folder. With --study it also
+writes what `python tools/study.py` takes to find out which loss is the best here: cross entropy,
+focal loss on the objectness, and a joint loss with these alphas, with three seeds each.
 """
 
 import argparse
 import json
+import os
+import shlex
 from pathlib import Path
+from string import Template
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -34,6 +40,35 @@ from mmdet_yolo2fl.models import YOLOV2Head
 from mmdet_yolo2fl.whole_files import write_png, write_text
 
 MAX_IMAGES = 200
+STUDY = Template("""# Which loss for $config? Yours to change: docs/study.md.
+config = $path
+seeds = [0, 1, 2]  # with five the intervals are half as wide
+baseline = 'cross entropy'
+
+
+def _loss(**options):
+    return dict(_delete_=True, type='BalancedFocalLoss', use_sigmoid=True, **options)
+
+
+def _head(**changes):
+    return dict(model=dict(bbox_head=changes))
+
+
+rows = {
+    'cross entropy': _head(loss_obj=_loss(gamma=0.0, alpha=None, loss_weight=1.0)),
+    'focal': _head(loss_obj=_loss(gamma=2.0, alpha=0.25, loss_weight=4.0)),
+    # No objectness: every class is told from the background.
+    'joint focal, alpha by class': _head(
+        loss_obj=None,
+        loss_cls=_loss(
+            gamma=2.0,
+            loss_weight=4.0,
+            # $names
+            alpha=[$alphas],
+        ),
+    ),
+}
+""")
 
 
 def parse_args(args=None):
@@ -58,7 +93,16 @@ def parse_args(args=None):
     parser.add_argument(
         '--out', type=Path, help='result folder (default: work_dirs/<config>/imbalance)'
     )
+    parser.add_argument(
+        '--study', type=Path, metavar='FILE', help='write a study of the losses (of a YOLOv2)'
+    )
     args = parser.parse_args(args)
+    if args.study and args.study.suffix != '.py':
+        parser.error(f'--study {args.study}: a study is a Python file, give it the suffix .py')
+    if args.study and args.study.exists():
+        parser.error(f'--study {args.study} is there already: another name')
+    if args.study and args.cfg_options:
+        parser.error('--study compares the config as it is: write --cfg-options into it')
     if not 0 <= args.beta < 1 or not 0 < args.alpha < 1:
         parser.error('--beta must lie in [0, 1) and --alpha in (0, 1)')
     if args.input_size and min(args.input_size) < 1:
@@ -176,6 +220,24 @@ def config_lines(figures):
     return lines[:1] if loss['only_alphas'] else lines
 
 
+def study_text(figures, beside):
+    """A study file: cross entropy, focal loss, and the joint loss with these alphas.
+
+    ``beside`` is the folder in which it will lie.
+    """
+    try:
+        path = os.path.relpath(figures['config'], beside)
+    except ValueError:  # on another drive of Windows
+        path = os.path.abspath(figures['config'])
+    return STUDY.substitute(
+        config=figures['config'],
+        path=repr(Path(path).as_posix()),
+        # In a comment, which a line break in a name would end.
+        names=', '.join(' '.join(name.split()) for name in figures['classes']),
+        alphas=', '.join(f'{row["alpha"]:.3f}' for row in figures['classes'].values()),
+    )
+
+
 def report(figures):
     """The figures as Markdown."""
     classes, per_image = figures['classes'], np.array(figures['boxes_per_image'])
@@ -263,12 +325,24 @@ def main(args=None):
         figures = collect(args)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
+    if args.study and not figures['loss']['joint']:
+        parser.error(
+            '--study compares losses of YOLOV2Head; for other detectors write one by '
+            'docs/study.md, with the lines that this tool prints without --study'
+        )
     text = report(figures)
     args.out.mkdir(parents=True, exist_ok=True)
     write_text(args.out / 'imbalance.json', json.dumps(figures, indent=2))
     write_text(args.out / 'report.md', text + '\n')
     write_png(args.out / 'imbalance.png', draw(figures), dpi=90)
     print(f'\n{text}\n\nSaved in {args.out}: report.md, imbalance.json, imbalance.png')
+    if args.study:
+        args.study.parent.mkdir(parents=True, exist_ok=True)
+        write_text(args.study, study_text(figures, args.study.resolve().parent))
+        print(
+            'Nine trainings, which go on where they were broken off; fewer with --rows, --seeds:\n'
+            f'  python tools/study.py {shlex.quote(str(args.study))}'
+        )
 
 
 if __name__ == '__main__':

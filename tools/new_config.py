@@ -150,7 +150,8 @@ def main(args=None):
     print(
         'Next:\n'
         f'  python tools/train.py {out}\n'
-        f'  python tools/imbalance_report.py {out}    (suggests an alpha for each class)'
+        f'  python tools/imbalance_report.py {out} --study studies/{args.out.name}\n'
+        '                         (counts the classes, and writes a comparison of losses)'
     )
 
 

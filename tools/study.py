@@ -226,13 +226,14 @@ def main(args=None):
         if (not args.rows or run.row in args.rows) and (not args.seeds or run.seed in args.seeds)
     ]
     missing = [] if args.report else [run for run in chosen if not result_of(args, run)]
-    for run in missing:
-        file = run.checkpoint_file
-        if file and not file.is_file():
-            sys.exit(
-                f'{args.study}, {run.row}, seed {run.seed}: there is no checkpoint {file}; '
-                'train it first'
-            )
+    absent = {
+        f'{run.row}, seed {run.seed}': f'there is no checkpoint {run.checkpoint_file}'
+        for run in missing
+        if run.checkpoint_file and not run.checkpoint_file.is_file()
+    }
+    for what, text in absent.items():
+        print(f'{what}: {text}; train it first', flush=True)
+    missing = [run for run in missing if f'{run.row}, seed {run.seed}' not in absent]
     refuse_to_lose_curves(args)
     print(f'{len(chosen)} runs, {len(missing)} of them to do, {args.jobs} at once', flush=True)
     hashes = {run.hash for run in args.loaded.runs}
@@ -241,7 +242,7 @@ def main(args=None):
     if lost:
         print(f'{table} has {len(lost)} lines of other configs than the study now names: dropped')
     try:
-        failed = run_all(args, missing)
+        failed = absent | run_all(args, missing)
         print(f'\n{report(args)}\n\nTables and picture: {args.tables}')
     except KeyboardInterrupt:
         sys.exit('Interrupted. The same command goes on where it stopped.')

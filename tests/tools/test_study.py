@@ -301,10 +301,12 @@ def test_evaluates_checkpoints(tool, study, tmp_path, capsys):
     result = json.loads((out / 'tune/plain/seed_0/result.json').read_text())
     assert result['images'] == 6 and [point['epoch'] for point in result['curve']] == [2, 3]
     capsys.readouterr()
-    (tmp_path / 'tests.py').write_text(text + "\ncheckpoint = 'lost_{seed}.pth'\n")
-    with pytest.raises(SystemExit) as stop:
+    # What is there stands in the report, what is not is named.
+    (tmp_path / 'tests.py').write_text(text + "\nrows['flips']['checkpoint'] = 'lost_{seed}.pth'\n")
+    with pytest.raises(SystemExit, match='1 runs failed') as stop:
         main(['tests.py'])
-    assert 'plain, seed 0: there is no checkpoint lost_0.pth; train it first' in str(stop.value)
+    assert "'flips, seed 0': 'there is no checkpoint lost_0.pth'" in str(stop.value)
+    assert '| plain | 1 |' in capsys.readouterr().out
 
 
 def test_usage_errors(tool, refused, study, tmp_path):
