@@ -19,6 +19,8 @@ def resize_to(dataset: ConfigDict, size: tuple[int, int] | None) -> None:
         for step in leaf.get('pipeline') or ():
             if type_name(step).endswith('Resize'):
                 step['scale'] = tuple(size)
+            elif type_name(step) == 'Pad' and step.get('size'):
+                step['size'] = tuple(size)
 
 
 def way_of(step: Mapping) -> str:

@@ -305,6 +305,8 @@ def folder_name(row: str) -> str:
 
 
 def _run_config(config, overrides, options, seed, folder) -> Config:
+    if config.get('resume'):  # as a resumed training has dumped it: what it went on from
+        config.load_from = None
     # Copied: merging takes `_delete_` out, which the next seed needs again.
     config.merge_from_dict(copy.deepcopy(overrides))
     config.merge_from_dict(copy.deepcopy(options or {}))

@@ -271,6 +271,8 @@ def run_trial(
         optuna.TrialPruned: If Optuna stops it, or its loss is not finite.
     """
     cfg = deepcopy(cfg)
+    if cfg.get('resume'):  # as a resumed training has dumped it: what it went on from is its own
+        cfg.resume, cfg.load_from = False, None
     chosen = {name: trial.suggest_float(name, **space[name]) for name in search}
     cfg.merge_from_dict(changes(cfg, loss_key, chosen))
     cfg.work_dir = str(work_dir / f'trial_{trial.number:04d}')

@@ -101,6 +101,15 @@ def test_seeds_of_a_row_differ_in_the_seed_alone(tmp_path):
     assert first['model']['bbox_head']['loss_obj'] == dict(type='MSELoss', loss_weight=0.5)
 
 
+def test_a_config_that_a_resumed_training_has_dumped(tmp_path):
+    """What it went on from is no start for others, unless a row says so."""
+    dumped = tmp_path / 'dumped.py'
+    dumped.write_text(f"_base_ = {str(BASE)!r}\nresume = True\nload_from = 'epoch_3.pth'\n")
+    rows = dict(plain={}, tuned=dict(load_from='other.pth'))
+    study = load_study(write_study(tmp_path, config=str(dumped), rows=rows), tmp_path / 'out')
+    assert [run.config.load_from for run in study.runs] == [None, 'other.pth', None, 'other.pth']
+
+
 def test_a_checkpoint_of_each_seed(tmp_path):
     rows = dict(plain=dict(), views=dict(tta=True), other=dict(checkpoint='b.pth'))
     file = write_study(tmp_path, rows=rows, checkpoint='runs/{seed}/a.pth')

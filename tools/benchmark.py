@@ -24,10 +24,10 @@ import csv
 import io
 import itertools
 import statistics
-import tempfile
 from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import cv2
 import numpy as np
@@ -149,7 +149,10 @@ def parse_args(args=None):
     args.names = args.names or names_of(args.configs, args.checkpoints)
     try:
         args.accuracies = accuracies(args.study) if args.study else {}
-    except ValueError as error:
+        args.out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=args.out):
+            pass  # one that nobody may write into is refused now, and not at the end
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     return args
 
@@ -381,6 +384,7 @@ def evaluate(path, checkpoint, folder, size=None):
     """AP50 and AP of a checkpoint on the config's test set."""
     cfg = Config.fromfile(path)
     cfg.work_dir = str(folder)
+    cfg.resume = False  # as a resumed training has dumped it; that would build its data
     cfg.load_from = str(verify_checkpoint(checkpoint))
     for dataset in leaves(cfg.test_dataloader.dataset):
         dataset.pipeline = resized(dataset.pipeline, size)
@@ -473,7 +477,7 @@ def add_accuracy(args, rows):
             print(f'{args.study} has no rows named {unknown}; it has {sorted(accuracy)}')
     for path, name, checkpoint in zip(args.configs, args.names, args.checkpoints or ()):
         if checkpoint != '-' and any(row['config'] == name for row in rows):
-            with noted(failed, 'accuracy', [name]), tempfile.TemporaryDirectory() as folder:
+            with noted(failed, 'accuracy', [name]), TemporaryDirectory() as folder:
                 accuracy[name] = evaluate(path, checkpoint, folder, args.size)
     for row in rows:
         row.update(accuracy.get(row['config'], {}))
@@ -507,10 +511,11 @@ def main(args=None):
         writer = csv.DictWriter(table, [*COLUMNS, *ABOUT], lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
+        print(f'\n{text}')
         write_text(args.out / 'benchmark.md', text)
         write_text(args.out / 'benchmark.csv', table.getvalue())
         write_png(args.out / 'benchmark.png', draw(rows), dpi=90)
-        print(f'\n{text}\nTables and picture: {args.out}')
+        print(f'Tables and picture: {args.out}')
     if failed:
         raise SystemExit(f'{len(failed)} failed: {failed}')
 

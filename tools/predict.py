@@ -21,6 +21,7 @@ except ImportError as error:
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -159,6 +160,8 @@ def main(args=None):
             raise ValueError(f'{" ".join(args.inputs)}: nothing but the predictions in {args.out}')
         inferencer = load_inferencer(cfg, args.checkpoint, args.device)
         args.out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=args.out):
+            pass  # one that nobody may write into is refused now, and not at the end
         writers = Writers(
             args.out,
             inferencer.model.dataset_meta['classes'],
@@ -177,8 +180,10 @@ def main(args=None):
             paths = writers.close()
     except (OSError, ValueError, cv2.error) as error:  # a full disk, no codec, no window
         sys.exit(str(error))
-    print(f'{boxes} boxes in {done} images. In {args.out}: ' + ', '.join(p.name for p in paths))
-    if writers.earlier():
+    if done:
+        names = ', '.join(path.name for path in paths)
+        print(f'{boxes} boxes in {done} images. In {args.out}: {names}')
+    if done and writers.earlier():
         print(f'{writers.earlier()} pictures and videos in it are of earlier runs.')
     if problems:
         print(f'{len(problems)} files could not be read:', *problems, sep='\n  ')

@@ -53,6 +53,8 @@ def picture(
 
 
 def _read(path: str, backend_args, flag: str) -> tuple[np.ndarray | None, str | None]:
+    # What it reads unchanged, a network can take, but no picture show.
+    flag = 'color_ignore_orientation' if flag == 'unchanged' else flag
     try:
         pixels = mmcv.imfrombytes(fileio.get(path, backend_args=backend_args), flag)
     except Exception as error:  # a report without one of its pictures is better than none

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from mmengine.config import Config
 from torch import nn
 
-from ..resizing import how_resized
+from ..config_parts import type_name, unwrapped
+from ..resizing import how_resized, way_of
 from .networks import input_channels
 
 
@@ -41,6 +42,7 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
             mean=pre.mean.flatten().tolist() if normalize else [0.0] * channels,
             std=pre.std.flatten().tolist() if normalize else [1.0] * channels,
             **how_resized(cfg),
+            **_padding(cfg, pre, channels),
         ),
         map=dict(
             order='for each anchor: tx, ty, tw, th, to, class logits',
@@ -55,3 +57,24 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
         class_agnostic=bool(test_cfg.nms.get('class_agnostic', False)),
         max_per_img=int(test_cfg.max_per_img),
     )
+
+
+def _padding(cfg: Config, pre: nn.Module, channels: int) -> dict[str, list[float]]:
+    """What fills the rest of the input where the ratio is kept: a pixel, in the order of its
+    channels, before it is normalized. (The letterbox's grey stands with its name.)"""
+    pipeline = unwrapped(cfg.test_dataloader.dataset).pipeline
+    resizes = [step for step in pipeline if 'Resize' in type_name(step)]
+    if not resizes or way_of(resizes[-1]) != 'keep_ratio':
+        return {}
+    pads = [step for step in pipeline if type_name(step) == 'Pad']
+    if pads:
+        value = pads[-1].get('pad_val', 0)
+        value = value.get('img', 0) if isinstance(value, dict) else value
+        pixel = list(value) if isinstance(value, (list, tuple)) else channels * [value]
+        # The step comes before the network turns BGR into RGB.
+        pixel = pixel[::-1] if pre._channel_conversion else pixel
+    else:  # the network pads what is normalized
+        pixel = channels * [pre.pad_value]
+        if getattr(pre, '_enable_normalize', False):
+            pixel = (pre.mean + pre.std * pre.pad_value).flatten().tolist()
+    return dict(padding=[float(value) for value in pixel])

@@ -45,12 +45,14 @@ def reading_flag(cfg: Config, split: str = 'test') -> str:
         split (str): Of another data loader. Defaults to 'test'.
 
     Returns:
-        str: 'color_ignore_orientation' if its pipeline leaves EXIF's rotation alone, else 'color'.
+        str: 'unchanged' if its pipeline reads so; 'color_ignore_orientation' if it leaves EXIF's
+        rotation alone; else 'color'.
     """
     steps = unwrapped(cfg[f'{split}_dataloader'].dataset).get('pipeline') or []
-    # OpenCV's IMREAD_UNCHANGED does not turn images either.
-    as_stored = ('unchanged', 'color_ignore_orientation', 'grayscale_ignore_orientation')
-    turned = not any(_color_type(step) in as_stored for step in steps)
+    types = {_color_type(step) for step in steps}
+    if 'unchanged' in types:
+        return 'unchanged'
+    turned = types.isdisjoint(('color_ignore_orientation', 'grayscale_ignore_orientation'))
     return 'color' if turned else 'color_ignore_orientation'
 
 
@@ -99,6 +101,7 @@ def load_inferencer(
     if not cfg.get('test_dataloader'):
         raise ValueError(f'{cfg.filename}: has no test_dataloader, whose pipeline predictions need')
     cfg = deepcopy(cfg)  # which is changed here and by the inferencer
+    cfg.setdefault('visualizer', dict(type='DetLocalVisualizer'))
     # Which looks for pipeline and classes in the outermost data set.
     cfg.test_dataloader.dataset = dataset = unwrapped(cfg.test_dataloader.dataset)
     dataset.pipeline = with_names(with_grey_arrays(dataset.get('pipeline') or []))

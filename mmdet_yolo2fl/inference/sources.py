@@ -3,6 +3,7 @@
 import glob
 import itertools
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +41,15 @@ class Frame(NamedTuple):
         image (np.ndarray): ``(H, W, 3)`` uint8, BGR.
         rate (float | None): Of the frames that are taken, a second; where a video does not say,
             it is taken to have 25. None for an image.
+        seconds (float | None): Of a camera, since the first: what it shows while a picture is
+            looked at is lost, so that its rate does not tell. None for all else.
     """
 
     source: Source
     number: int
     image: np.ndarray
     rate: float | None = None
+    seconds: float | None = None
 
 
 def find_sources(inputs: Sequence[str]) -> list[Source]:
@@ -132,27 +136,30 @@ def frames(
         source (Source): Of :func:`find_sources`.
         step (int): Every so many frames of a video or camera. Defaults to 1.
         limit (int, optional): How many of them at most.
-        flag (str): Of ``mmcv.imread``, for an image; one that loads three channels. Defaults to
-            'color', which turns it as its EXIF note says.
+        flag (str): Of ``mmcv.imread``, for an image. Defaults to 'color', which turns it as its
+            EXIF note says.
 
     Raises:
         ValueError: If the file cannot be read, or there is no such camera.
     """
     if source.kind == 'image':
-        yield Frame(source, 0, _read(source.path, flag))
+        yield Frame(source, 0, read_image(source.path, flag))
         return
     is_camera = source.kind == 'camera'
     capture = cv2.VideoCapture(int(source.path) if is_camera else source.path)
     try:
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = (rate if 0 < rate < 1000 else 25.0) / step
+        start = None
         numbers = itertools.count() if limit is None else range(limit * step)
         for number in numbers:
             more, image = capture.read()
             if not more:
                 break
+            now = time.monotonic()
+            start = start or now
             if number % step == 0:
-                yield Frame(source, number, image, rate)
+                yield Frame(source, number, image, rate, now - start if is_camera else None)
         if number == 0 and not more:
             what = 'there is no such camera' if is_camera else 'no frame of it can be read'
             raise ValueError(f'{source.path}: {what}')
@@ -160,11 +167,26 @@ def frames(
         capture.release()
 
 
-def _read(path: str, flag: str) -> np.ndarray:
+def read_image(path: str, flag: str = 'color') -> np.ndarray:
+    """An image as a picture, ``(H, W, 3)`` uint8, BGR.
+
+    Args:
+        path (str): The file.
+        flag (str): Of ``mmcv.imread``. Defaults to 'color'.
+
+    Raises:
+        ValueError: If it cannot be read, or if it is another kind of picture 'unchanged'.
+    """
     try:
         image = mmcv.imread(path, flag)
     except Exception as error:  # whatever the file holds, one sentence must say so
         raise ValueError(f'{path}: cannot be read ({type(error).__name__}: {error})') from error
     if image is None:
         raise ValueError(f'{path}: is no image, or a damaged one')
+    if image.shape[2:] != (3,) or image.dtype != np.uint8:
+        raise ValueError(
+            f"{path}: the config reads images 'unchanged', this one as {image.shape} of "
+            f'{image.dtype}; here only three channels of 8 bits can be predicted. '
+            'tools/test.py --show-dir takes what the config takes'
+        )
     return image

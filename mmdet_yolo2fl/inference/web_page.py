@@ -4,7 +4,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import gradio as gr
-import mmcv
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from mmengine.structures import InstanceData
 
 from ..models.dense_heads.yolov2_head import YOLOV2Head
 from .score_maps import over_image, score_maps
+from .sources import read_image
 
 ABOUT = """Drop an image, or choose one of the test set; move the threshold. The maps have a value
 for each cell: **objectness** where the detector sees something, and **pt**, the probability given
@@ -66,7 +66,7 @@ def known_images(cfg: Config, number: int) -> dict[str, tuple[str, InstanceData]
 
 def read_rgb(path: str, flag: str) -> np.ndarray:
     """An image ``(H, W, 3)``; MMCV's own ``channel_order`` is for the flag 'color' alone."""
-    return np.ascontiguousarray(mmcv.imread(path, flag)[..., ::-1])
+    return np.ascontiguousarray(read_image(path, flag)[..., ::-1])
 
 
 class Detector:
@@ -156,7 +156,11 @@ def make_page(
         if name is None:
             return None, *nothing
         path, truth = known[name]
-        look = detector.look(read_rgb(path, flag), truth)
+        try:
+            image = read_rgb(path, flag)
+        except ValueError as error:
+            raise gr.Error(str(error)) from error
+        look = detector.look(image, truth)
         return look.image, look, *detector.show(look, threshold)
 
     def move(look, threshold):

@@ -47,7 +47,7 @@ class Writers:
         self.classes = classes
         self.visualizer = visualizer
         self.crops = crops
-        self.image_ids: dict[str, int] = {}
+        self.image_ids: dict[str, int | str] = {}
         self.category_ids = {name: number for number, name in enumerate(classes, 1)}
         if annotations is not None:
             self.image_ids, self.category_ids = read_ids(annotations, classes)
@@ -56,6 +56,7 @@ class Writers:
         self.written: set[Path] = set()
         self.lines: list[list] = []
         self.video = None
+        self.frames = 0
 
     def add(self, frame: Frame, instances: InstanceData, sample=None) -> np.ndarray | None:
         """Take the predictions of a frame.
@@ -101,12 +102,18 @@ class Writers:
         return self._draw(frame, sample)
 
     def close(self) -> list[Path]:
-        """Write the table and the COCO file, and end the video.
+        """Write the table and the COCO file, if there was a frame, and end the video.
 
         Returns:
             list[Path]: What there is now.
         """
         self._end_video()
+        if self.images:  # else those of an earlier run would be lost for nothing
+            self._write_tables()
+        names = ('predictions.json', 'predictions.csv', 'drawn', 'crops')
+        return [path for name in names if (path := self.folder / name).exists()]
+
+    def _write_tables(self) -> None:
         categories = [dict(id=number, name=name) for name, number in self.category_ids.items()]
         content = dict(images=self.images, annotations=self.found, categories=categories)
         write_text(self.folder / 'predictions.json', json.dumps(content))
@@ -115,8 +122,6 @@ class Writers:
         writer.writerow(['file', 'frame', 'class', 'score', 'x1', 'y1', 'x2', 'y2'])
         writer.writerows(self.lines)
         write_text(self.folder / 'predictions.csv', table.getvalue())
-        names = ('predictions.json', 'predictions.csv', 'drawn', 'crops')
-        return [path for name in names if (path := self.folder / name).exists()]
 
     def earlier(self) -> int:
         """Pictures and videos in the folder that this run has not written."""
@@ -148,7 +153,8 @@ class Writers:
         if frame.source.kind == 'image':
             self._put_image(drawn, place.with_name(place.name + '.jpg'))
         else:
-            self._put_frame(drawn, place.with_name(place.name + '.mp4'), frame.rate)
+            video = place.with_name(place.name + '.mp4')
+            self._put_frame(drawn, video, frame.rate, frame.seconds)
         return drawn
 
     def _put_image(self, image: np.ndarray, path: Path) -> None:
@@ -158,7 +164,9 @@ class Writers:
         write_bytes(path, data.tobytes())
         self.written.add(path)
 
-    def _put_frame(self, image: np.ndarray, path: Path, rate: float) -> None:
+    def _put_frame(
+        self, image: np.ndarray, path: Path, rate: float, seconds: float | None = None
+    ) -> None:
         if self.video is None or self.video[0] != path:
             self._end_video()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,12 +177,16 @@ class Writers:
             writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
             if not writer.isOpened():
                 raise ValueError(f'{path}: OpenCV cannot write this video here')
-            self.video = path, unfinished, writer, size
+            self.video, self.frames = (path, unfinished, writer, size), 0
         *_, writer, size = self.video
         # A camera may change its mind; a video has one size.
         if (image.shape[1], image.shape[0]) != size:
             image = cv2.resize(image, size)
-        writer.write(image)
+        # Of a camera as often as its time asks, so that the film is neither faster nor slower.
+        times = 1 if seconds is None else max(0, round(seconds * rate) + 1 - self.frames)
+        for _ in range(times):
+            writer.write(image)
+        self.frames += times
 
     def _end_video(self) -> None:
         if self.video is not None:
@@ -185,7 +197,9 @@ class Writers:
             self.video = None
 
 
-def read_ids(path: Path, classes: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
+def read_ids(
+    path: Path, classes: Sequence[str]
+) -> tuple[dict[str, int | str], dict[str, int | str]]:
     """The ids of the images, by the name of their file, and of the classes of a COCO file.
 
     Raises:
@@ -193,9 +207,11 @@ def read_ids(path: Path, classes: Sequence[str]) -> tuple[dict[str, int], dict[s
     """
     try:
         content = json.loads(Path(path).read_text(encoding='utf-8'))
-        names = [(Path(image['file_name']).name, int(image['id'])) for image in content['images']]
-        category_ids = {c['name']: int(c['id']) for c in content['categories']}
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        names = [(Path(image['file_name']).name, image['id']) for image in content['images']]
+        category_ids = {c['name']: c['id'] for c in content['categories']}
+        if wrong := [i for _, i in (*names, *category_ids.items()) if not isinstance(i, int | str)]:
+            raise ValueError(f'the id {wrong[0]!r} is neither a number nor a text')
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f'{path}: no COCO annotation file ({error!r})') from error
     image_ids = dict(names)
     if len(image_ids) < len(names):

@@ -1,5 +1,7 @@
 """Files, folders, patterns, videos, cameras."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -70,6 +72,18 @@ def test_arguments_that_stand_for_nothing(folder, text, message):
         find_sources([text])
 
 
+@pytest.mark.parametrize(
+    'image', [np.zeros((8, 12), np.uint8), np.zeros((8, 12, 3), np.uint16)], ids=['grey', 'deep']
+)
+def test_pictures_that_are_no_photographs(folder, image):
+    """'Unchanged' a network may take them; as a photograph they would be others."""
+    cv2.imwrite('scan.png', image)
+    with pytest.raises(ValueError, match=f'scan.png: .*{image.dtype}.*three channels of 8 bits'):
+        list(frames(find_sources(['scan.png'])[0], flag='unchanged'))
+    (frame,) = frames(find_sources(['b/1.png'])[0], flag='unchanged')
+    assert (frame.image == 120).all()
+
+
 def test_images_are_read_as_the_data_sets_read_them(folder):
     (frame,) = frames(find_sources(['b/1.png'])[0])
     assert frame.number == 0 and frame.rate is None
@@ -122,10 +136,13 @@ def test_a_camera(monkeypatch):
             self.opened.append('released')
 
     monkeypatch.setattr(cv2, 'VideoCapture', Camera)
+    clock = itertools.count(10, 0.5)
+    monkeypatch.setattr('time.monotonic', lambda: next(clock))
     (source,) = find_sources(['1'])
     assert number_of_frames(source) is None
     found = list(frames(source, limit=3))
     assert len(found) == 3 and found[0].rate == 25
+    assert [frame.seconds for frame in found] == [0, 0.5, 1]
     assert Camera.opened == [1, 'released']
 
 

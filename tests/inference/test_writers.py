@@ -1,10 +1,13 @@
 """What only some videos and pictures need of the writers."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
 
 from mmdet_yolo2fl.inference import Writers
+from mmdet_yolo2fl.inference.writers import read_ids
 
 
 @pytest.mark.parametrize('rate', [0.125, 14.985, 29.97, 59.94, 66.123, 119.8834, 239.8342, 999.9])
@@ -19,3 +22,30 @@ def test_rates_of_slow_motion(tmp_path, rate):
     capture = cv2.VideoCapture(str(path))
     assert writers.written == {path} and capture.get(cv2.CAP_PROP_FRAME_COUNT) == 2
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(rate, rel=1e-3)
+
+
+def test_the_film_of_a_camera_takes_as_long_as_it_did(tmp_path):
+    """Between two pictures the driver drops what came meanwhile."""
+    writers, path = Writers(tmp_path, ['red']), tmp_path / 'drawn/camera_0.mp4'
+    for seconds in (0, 0.5, 0.51, 0.515, 2):  # 30 a second: the last but one has no place
+        writers._put_frame(np.zeros((32, 48, 3), np.uint8), path, 30.0, seconds)
+    writers.close()
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == 61
+
+
+def test_nothing_does_not_replace_what_there_is(tmp_path):
+    (tmp_path / 'predictions.json').write_text('of an hour of work')
+    assert [path.name for path in Writers(tmp_path, ['red']).close()] == ['predictions.json']
+    assert (tmp_path / 'predictions.json').read_text() == 'of an hour of work'
+
+
+def test_ids_that_are_texts(tmp_path):
+    images = [dict(file_name='a/1.png', id='000001'), dict(file_name='2.png', id=7)]
+    content = dict(images=images, categories=[dict(name='red', id='r')])
+    file = tmp_path / 'truth.json'
+    file.write_text(json.dumps(content))
+    assert read_ids(file, ['red']) == ({'1.png': '000001', '2.png': 7}, dict(red='r'))
+    images[0]['id'] = 1.5
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match='1.5 is neither a number nor a text'):
+        read_ids(file, ['red'])

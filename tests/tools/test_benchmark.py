@@ -209,6 +209,30 @@ def test_one_evaluation_after_the_other(tool, tmp_path, squares):
     assert found[0] == found[1] and {*found[0]} == {'AP50', 'AP'}
 
 
+def test_a_config_of_a_resumed_training(tool, tmp_path, squares):
+    """MMEngine would resume in the test too, which runs what a checkpoint calls its config."""
+    evaluate = tool('benchmark').__globals__['evaluate']
+    config, checkpoint = squares
+    resumed, other = tmp_path / 'resumed.py', tmp_path / 'other.pth'
+    resumed.write_text(f'_base_ = {str(config)!r}\nresume = True\n')
+    meta = dict(epoch=1, iter=1, config=f"open({str(tmp_path / 'ran')!r}, 'w')")
+    torch.save(dict(state_dict=torch.load(checkpoint), meta=meta), other)
+    found = [evaluate(resumed, file, tmp_path / 'out') for file in (checkpoint, other)]
+    assert found[0] == found[1] and not (tmp_path / 'ran').exists()
+
+
+def test_a_folder_that_takes_no_files(tool, refused, tmp_path, monkeypatch):
+    main = tool('benchmark')
+
+    def full(dir):
+        raise PermissionError(13, 'Permission denied', str(dir))
+
+    monkeypatch.setitem(main.__globals__, 'TemporaryFile', full)
+    monkeypatch.setitem(main.__globals__, 'measure', None)
+    config = write(tmp_path, 'focal')
+    assert 'Permission denied' in refused(main, config, '--out', tmp_path / 'out')
+
+
 def test_an_evaluation_without_ap50(tool, tmp_path, squares, monkeypatch):
     evaluate = tool('benchmark').__globals__['evaluate']
     for metrics, found in (({}, dict(AP50=0.0, AP=0.0)), ({'lvis/bbox_AP': 0.3}, None)):

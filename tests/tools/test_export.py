@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Compose
 from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -277,6 +278,40 @@ def test_the_description_tells_the_order_of_the_channels(config, checkpoint, opt
     cfg.model.data_preprocessor.update(options)
     about = describe(cfg, load_yolov2(cfg, checkpoint), ('red', 'blue'), (96, 64))
     assert about['input']['channels'] == channels
+
+
+@pytest.mark.parametrize(
+    'pad, norm, expected',
+    [
+        ([], dict(mean=[120.0, 110, 100], std=[60.0, 50, 40], pad_value=0), [120, 110, 100]),
+        ([], dict(mean=[120.0, 110, 100], std=[60.0, 50, 40], pad_value=1), [180, 160, 140]),
+        ([dict(type='Pad', size=(96, 64), pad_val=dict(img=(1, 2, 3)))], {}, [3, 2, 1]),
+        ([dict(type='Pad', size=(96, 64))], {}, [0, 0, 0]),
+    ],
+    ids=['mean', 'pad_value', 'step', 'black'],
+)
+def test_the_description_tells_what_is_padded_with(config, checkpoint, pad, norm, expected):
+    cfg = Config.fromfile(config)
+    cfg.model.data_preprocessor.update(norm, bgr_to_rgb=True)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    place = [step['type'] for step in pipeline].index('Resize')
+    names = ('red', 'blue')
+    about = describe(cfg, load_yolov2(cfg, checkpoint), names, (96, 64))
+    assert 'padding' not in about['input']
+    pipeline[place]['keep_ratio'] = True
+    pipeline[place + 1 : place + 1] = pad
+    detector = load_yolov2(cfg, checkpoint)
+    about = describe(cfg, detector, names, (96, 64))
+    assert about['input']['padding'] == expected
+    # The rest of an image that fills the left half, as the network gets it.
+    steps = [step for step in pipeline if step['type'] != 'LoadAnnotations']
+    steps[0] = dict(type='mmdet.LoadImageFromNDArray')
+    sample = Compose(steps)(dict(img=np.full((64, 48, 3), 9, np.uint8), img_id=0))
+    wide = Compose(steps)(dict(img=np.full((64, 96, 3), 9, np.uint8), img_id=1))
+    data = {key: [sample[key], wide[key]] for key in sample}
+    pixels = detector.data_preprocessor(data)['inputs'][0, :, 5, -1]
+    mean, std = (torch.tensor(about['input'][key]) for key in ('mean', 'std'))
+    assert (pixels * std + mean).tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_state_of_a_loss_is_not_needed(config, checkpoint, tmp_path):

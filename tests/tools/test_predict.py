@@ -163,8 +163,21 @@ def test_a_broken_file_is_counted_and_the_others_go_on(
     printed = capsys.readouterr().out
     assert 'in 3 images' in printed and '1 files could not be read' in printed
     assert '2.png' in printed
+    before = (out / 'predictions.csv').read_text()
     with pytest.raises(SystemExit, match='Nothing could be predicted'):
         tool('predict')([*command, str(data_root / '2.png')])
+    assert (out / 'predictions.csv').read_text() == before
+
+
+def test_a_folder_that_takes_no_files(config, checkpoint, data_root, tool, refused, monkeypatch):
+    main = tool('predict')
+
+    def full(dir):
+        raise PermissionError(13, 'Permission denied', str(dir))
+
+    monkeypatch.setitem(main.__globals__, 'TemporaryFile', full)
+    monkeypatch.setitem(main.__globals__, 'run', None)
+    assert 'Permission denied' in refused(main, config, checkpoint, data_root)
 
 
 def test_broken_off_keeps_what_there_is(config, checkpoint, tmp_path, tool, monkeypatch, capsys):

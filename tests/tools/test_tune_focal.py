@@ -381,7 +381,11 @@ def test_a_trial_is_worth_its_best_validation(config, tmp_path, monkeypatch):
             hooks[0].after_val_epoch(None, {'coco/bbox_mAP': value})
 
     runner = SimpleNamespace(visualizer=Visualizer(), register_hook=hooks.append, train=work)
-    monkeypatch.setattr(tuning.Runner, 'from_cfg', lambda cfg: runner)
+    built = []
+    monkeypatch.setattr(tuning.Runner, 'from_cfg', lambda cfg: built.append(cfg) or runner)
     trial, key = optuna.create_study(direction='maximize').ask(), 'model.bbox_head.loss_obj'
     cfg = Config.fromfile(config)
+    # As a training that was resumed has dumped it; each trial begins anew.
+    cfg.merge_from_dict(dict(resume=True, load_from='epoch_3.pth'))
     assert tuning.run_trial(trial, cfg, key, ['gamma'], None, tmp_path) == 0.4
+    assert (built[0].resume, built[0].load_from) == (False, None)
