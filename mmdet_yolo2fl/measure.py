@@ -108,10 +108,12 @@ def peak_memory(device: str, function: Callable, *args) -> int:
 
 
 def machine(device: str) -> str:
-    """Processor, threads and PyTorch, in words."""
+    """Processor, with the instructions that PyTorch uses of it, threads and PyTorch, in words."""
     if 'cuda' in str(device):
         name = torch.cuda.get_device_name()
     else:
         capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
         name = capabilities.get('cpu_name', platform.processor() or platform.machine())
+        # By which the digits of a training differ.
+        name += f', {torch.backends.cpu.get_cpu_capability()}'
     return f'{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}'
