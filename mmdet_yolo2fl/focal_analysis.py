@@ -167,6 +167,8 @@ class History:
         by_class (list[np.ndarray]): ``(3, 2, C)`` each, or empty.
         gamma (list[list[float]]): One value, or one for each class; empty if the loss has none.
         weight (list[list[float]]): The alpha; of ``EqualizedFocalLoss`` the weight of each class.
+            (Of a run that was resumed with another loss ``gamma``, ``weight`` and ``by_class`` may
+            have entries that are empty or zero.)
         every (int): One of so many of the hook's looks is recorded; grows in a long run.
     """
 
@@ -178,6 +180,21 @@ class History:
     gamma: list[list[float]] = field(default_factory=list)
     weight: list[list[float]] = field(default_factory=list)
     every: int = 1
+
+    def append(self, name: str, value, is_known: bool, blank) -> None:
+        """Add to ``by_class``, ``gamma`` or ``weight``, for the last of ``iters``.
+
+        Args:
+            name (str): Which of them.
+            value: The record, or ``blank``.
+            is_known (bool): Whether the loss has such a thing; a list that never had one stays
+                empty.
+            blank: What stands for records that lack it, so that the lists stay parallel.
+        """
+        values = getattr(self, name)
+        if values or is_known:
+            values.extend([blank] * (len(self.iters) - 1 - len(values)))
+            values.append(value)
 
     def thin(self, limit: int) -> None:
         """Once there are so many records, keep every second one, and look half as often."""
@@ -321,7 +338,7 @@ def draw(histories: dict[str, History]):
     ]
     if any(history.by_class for history in histories.values()):
         panels.append(_draw_classes)
-    if any(len({tuple(gamma) for gamma in history.gamma}) > 1 for history in histories.values()):
+    if any(len({tuple(gamma) for gamma in h.gamma if gamma}) > 1 for h in histories.values()):
         panels.append(_draw_gamma)
     figure = Figure(figsize=(4.2 * len(panels), 3.6 * len(histories) + 0.3), layout='constrained')
     axes = figure.subplots(len(histories), len(panels), squeeze=False)
@@ -407,13 +424,15 @@ def _draw_classes(axis, history) -> None:
 
 
 def _draw_gamma(axis, history) -> None:
-    if not history.gamma:
+    if not any(history.gamma):
         axis.axis('off')
         return
-    gamma = np.array(history.gamma)
-    names = history.classes if gamma.shape[1] == len(history.classes) else ['gamma']
-    for values, name in list(zip(gamma.T, names))[:10]:
-        axis.plot(history.iters, values, label=name)
+    # Of a run that was resumed with another loss, the last one's.
+    length = len([gamma for gamma in history.gamma if gamma][-1])
+    known = [(i, gamma) for i, gamma in zip(history.iters, history.gamma) if len(gamma) == length]
+    names = history.classes if length == len(history.classes) else ['gamma']
+    for name, values in list(zip(names, zip(*(gamma for _, gamma in known))))[:10]:
+        axis.plot([iteration for iteration, _ in known], values, label=name)
     axis.set(title='Effective gamma', xlabel='iteration')
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 import torch
+from mmdet.evaluation import CocoMetric
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
@@ -68,10 +69,14 @@ class PruningHook(Hook):
         """Report, and raise ``TrialPruned`` if Optuna says so.
 
         MMDetection's ``CocoMetric`` reports nothing at all where no box reaches the score
-        threshold: that is a precision of 0.
+        threshold: that is a precision of 0, also where another metric beside it has a figure.
         """
-        value = 0.0
-        if metrics:
+        value, metrics = 0.0, metrics or {}
+        is_silent = any(
+            isinstance(one, CocoMetric) and not any(f'{one.prefix}/' in key for key in metrics)
+            for one in runner.val_loop.evaluator.metrics
+        )
+        if metrics and (self.metric in metrics or not is_silent):
             self.metric = self.metric or first_precision(metrics)
             if self.metric not in metrics:
                 raise KeyError(

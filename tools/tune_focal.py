@@ -123,7 +123,8 @@ def main(args=None):
         sys.exit(f'No trial came to its end; what happened is in {folder}')
     lines, text = tuning.best_lines(study, cfg, loss_key), tuning.table(study)
     metric = study.best_trial.user_attrs.get('metric') or args.metric or 'precision'
-    control = 'the control (gamma=0)' if 'gamma' in args.search else 'the config as it was'
+    plain = 'gamma' in args.search and space['gamma']['low'] == 0
+    control = 'the control (gamma=0)' if plain else 'the config as it was'
     result = (
         f'{metric} {study.best_value:.4f} with\n\n```python\n{lines}\n```\n\n{text}\n'
         'One seed each: differences of a point may be chance. Train the best and '

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+import tiny_run
 import torch
 import torch.nn.functional as F
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss, MSELoss, QualityFocalLoss
@@ -289,6 +290,35 @@ def test_resumed_run_goes_on_with_the_history(tmp_path):
     )
     assert part.iters == whole.iters == [2, 4, 6, 8, 10, 12]
     np.testing.assert_allclose(part.tables, whole.tables, rtol=1e-5)
+
+
+@pytest.mark.parametrize('later', ['AutomatedFocalLoss', 'EqualizedFocalLoss'])
+@pytest.mark.parametrize('first', ['BalancedFocalLoss', 'CrossEntropyLoss'])
+def test_a_run_that_is_resumed_with_another_loss(tmp_path, monkeypatch, first, later):
+    """It is drawn, and each record has its own gamma."""
+    hooks, plain = (dict(type='FocalLossAnalysisHook', interval=2),), tiny_run.model_cfg
+
+    def use(name):
+        loss = dict(type=name, use_sigmoid=True)
+        loss |= dict(num_classes=2) if name == 'EqualizedFocalLoss' else {}
+        model = plain()
+        # In the joint way all kinds of loss fit.
+        model['bbox_head'] |= dict(loss_obj=None, loss_cls=loss)
+        monkeypatch.setattr(tiny_run, 'model_cfg', lambda resize: model)
+
+    use(first)
+    with pytest.raises(InterruptedRunError):
+        train(tmp_path, hooks=(*hooks, dict(type='InterruptHook', at_iter=6)))
+    use(later)
+    train(tmp_path, hooks=hooks, resume=True)
+    (history,) = load_histories(tmp_path / 'focal_loss/history.json').values()
+    assert history.iters == [2, 4, 6, 8, 10, 12]
+    lengths = {len(getattr(history, name)) for name in ('tables', 'gamma', 'weight', 'by_class')}
+    assert lengths == {6}
+    before, after = ({*map(len, part)} for part in (history.gamma[:2], history.gamma[2:]))
+    assert before == {first == 'BalancedFocalLoss'}
+    assert after == {2 if later == 'EqualizedFocalLoss' else 1}
+    assert (tmp_path / 'focal_loss/bbox_head.loss_cls.png').stat().st_size > 10_000
 
 
 def test_history_survives_a_file(tmp_path):

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss
 from mmdet.models.utils import sigmoid_geometric_mean
 from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
 
+from mmdet_yolo2fl.focal_analysis import bin_edges, observe
 from mmdet_yolo2fl.models import BalancedFocalLoss
 from mmdet_yolo2fl.models.losses import balanced_focal_loss
 
@@ -271,6 +273,62 @@ def test_values_that_are_no_probabilities_are_refused(bad):
     loss = BalancedFocalLoss(activation='none', gamma=0.5)(rounded, good)
     loss.backward()
     assert loss.isfinite() and rounded.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('reduction', ['mean', 'none'])
+def test_labels_that_rounding_carries_beyond_1(reduction):
+    """IoUs of boxes in half precision, as YOLOX has them."""
+    pred, found = torch.randn(2, 3), []
+    for high in (1.0, 1.0037):
+        label = torch.tensor([[high, 0.5, 0], [0, 0, high]])
+        score = torch.tensor([2, 3]), torch.tensor([high, 0.5])
+        for target in (label, score):
+            logit = pred.clone().requires_grad_()
+            loss = BalancedFocalLoss(gamma=1.5, reduction=reduction)(logit, target).sum()
+            loss.backward()
+            found += [loss, logit.grad]
+    for one, other in zip(found[:4], found[4:]):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    with pytest.raises(ValueError, match='got values from 0 to 1.02'):
+        BalancedFocalLoss()(pred, label * 1.02 / label.max())
+
+
+@pytest.mark.parametrize('of_ours', [True, False])
+def test_yolox_in_half_precision(of_ours):
+    """A prediction that fits exactly; MMDetection's own loss is only looked at."""
+    kind = 'BalancedFocalLoss' if of_ours else 'CrossEntropyLoss'
+    head = MODELS.build(
+        dict(
+            type='YOLOXHead',
+            num_classes=2,
+            in_channels=8,
+            feat_channels=8,
+            strides=(8,),
+            stacked_convs=1,
+            loss_cls=dict(type=kind, use_sigmoid=True, reduction='sum'),
+            train_cfg=dict(assigner=dict(type='mmdet.SimOTAAssigner', center_radius=2.5)),
+        )
+    ).train()
+    seen = {}
+    head.loss_cls.register_forward_pre_hook(lambda _, args: seen.update(args=args))
+    # 3x3 cells around (100, 100), each with the very box: of 77 pixels, which bfloat16 rounds.
+    box = torch.tensor([[61.0, 61, 138, 138]])
+    ys, xs = torch.meshgrid(*2 * [torch.arange(26) * 8.0], indexing='ij')
+    centre = (box[:, :2] + box[:, 2:])[0] / 2
+    sides = torch.full((26, 26), (77 / torch.tensor(8)).log().item())
+    boxes = torch.stack([(centre[0] - xs) / 8, (centre[1] - ys) / 8, sides, sides])[None]
+    highest = 0.0
+    for shift in torch.linspace(-0.05, 0.05, 41):
+        half = (boxes + shift * torch.tensor([0, 0, 1, 1.0])[:, None, None]).bfloat16()
+        truths = [InstanceData(bboxes=box, labels=torch.tensor([1]))]
+        flat = torch.zeros(1, 2, 26, 26).bfloat16(), half, torch.zeros(1, 1, 26, 26).bfloat16()
+        losses = head.loss_by_feat(*([one] for one in flat), truths, [dict(img_shape=(208, 208))])
+        assert all(loss.isfinite() for loss in losses.values())
+        observe(
+            head.loss_cls, *seen['args'][:2], None, None, torch.tensor(bin_edges(0.9)).float(), 2
+        )
+        highest = max(highest, float(seen['args'][1].max()))
+    assert 1.001 < highest < 1.01
 
 
 def test_a_diverged_network_is_left_to_the_hook():

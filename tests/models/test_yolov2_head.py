@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.runner.checkpoint import load_state_dict
 from mmengine.structures import InstanceData
 
 import mmdet_yolo2fl  # noqa: F401
@@ -244,6 +245,15 @@ def test_weights_from_before_there_was_a_counter_load():
     old = {key: value for key, value in build().state_dict().items() if key != 'seen'}
     head.load_state_dict(old)  # strict
     assert head.seen == 64
+
+
+def test_what_a_detector_of_other_classes_has_seen():
+    """Its last convolution is not loaded, so that Darknet's prefill begins anew."""
+    old, same, other = build(), build(), build(num_classes=C + 1)
+    old.seen.fill_(50_000)
+    for head, expected in ((same, 50_000), (other, 0)):
+        load_state_dict(head, old.state_dict(), strict=False)
+        assert head.seen == expected
 
 
 def test_a_batch_is_the_sum_of_its_images():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import cv2
 import pytest
+from mmdet.evaluation import CocoMetric, VOCMetric
 from mmdet.models import FocalLoss
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -168,10 +169,12 @@ def test_usage_errors(config, tmp_path, tool, refused):
     assert '--storage nonsense' in refused(main, config, '--storage', 'nonsense', *out)
 
 
-def test_hopeless_trials_are_stopped(tmp_path):
-    class Runner:
-        pass
+def evaluated(*metrics):
+    """A runner whose validation has these metrics."""
+    return SimpleNamespace(val_loop=SimpleNamespace(evaluator=SimpleNamespace(metrics=metrics)))
 
+
+def test_hopeless_trials_are_stopped(tmp_path):
     study = optuna.create_study(
         direction='maximize',
         pruner=optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=0),
@@ -180,7 +183,7 @@ def test_hopeless_trials_are_stopped(tmp_path):
     def objective(trial):
         hook = tuning.PruningHook(trial, None)
         for _ in range(3):
-            hook.after_val_epoch(Runner(), {'coco/bbox_mAP': 0.5 if trial.number == 0 else 0.1})
+            hook.after_val_epoch(evaluated(), {'coco/bbox_mAP': 0.5 if trial.number == 0 else 0.1})
         return max(hook.values)
 
     study.optimize(objective, n_trials=2)
@@ -188,7 +191,7 @@ def test_hopeless_trials_are_stopped(tmp_path):
     assert states == ['COMPLETE', 'PRUNED']
     hook = tuning.PruningHook(study.ask(), 'accuracy')
     with pytest.raises(KeyError, match="no metric 'accuracy'.*bbox_mAP"):
-        hook.after_val_epoch(Runner(), {'coco/bbox_mAP': 0.5})
+        hook.after_val_epoch(evaluated(), {'coco/bbox_mAP': 0.5})
     with pytest.raises(KeyError, match='--metric'):
         tuning.first_precision({'accuracy': 1.0})
     for name in ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'pascal_voc/mAP', 'mAP'):
@@ -197,9 +200,24 @@ def test_hopeless_trials_are_stopped(tmp_path):
 
 def test_a_validation_without_boxes_is_a_precision_of_0():
     hook = tuning.PruningHook(optuna.create_study().ask(), 'coco/bbox_mAP')
-    hook.after_val_epoch(None, {})
-    hook.after_val_epoch(None, {'coco/bbox_mAP': 0.25})
+    hook.after_val_epoch(evaluated(), {})
+    hook.after_val_epoch(evaluated(), {'coco/bbox_mAP': 0.25})
     assert hook.values == [0.0, 0.25]
+
+
+@pytest.mark.parametrize('metric', [None, 'coco/bbox_mAP'])
+def test_trials_are_worth_the_same_metric(metric):
+    """Where one finds no box at first, CocoMetric is silent, and VOCMetric beside it is not."""
+    runner, both = evaluated(CocoMetric(), VOCMetric()), {'coco/bbox_mAP': 0.3, 'pascal_voc/mAP': 1}
+    for first in (both, {'pascal_voc/mAP': 0.0}):
+        hook = tuning.PruningHook(optuna.create_study().ask(), metric)
+        hook.after_val_epoch(runner, first)
+        hook.after_val_epoch(runner, both)
+        assert hook.metric == 'coco/bbox_mAP' and max(hook.values) == 0.3
+    with pytest.raises(KeyError, match="no metric 'coco/bbox_AP'"):
+        tuning.PruningHook(optuna.create_study().ask(), 'coco/bbox_AP').after_val_epoch(
+            runner, both
+        )
 
 
 def test_finds_the_loss_of_any_detector():
@@ -340,6 +358,14 @@ def test_first_trials():
     assert tuning.first_trials(loss, everything) == []
 
 
+def test_no_control_is_advised_that_the_loss_refuses(config, tmp_path, tool, capsys):
+    out, loss = ['--work-dir', str(tmp_path / 'out')], 'model.bbox_head.loss_obj'
+    options = [f'{loss}.type=EqualizedFocalLoss', f'{loss}.num_classes=1']
+    tool('tune_focal')([str(config), *out, '--trials', '1', '--cfg-options', *options])
+    said = capsys.readouterr().out
+    assert 'Train the best and the config as it was with several seeds' in said
+
+
 def test_a_loss_that_finds_its_own_gamma(config, tmp_path, tool, refused):
     options = ['--cfg-options', 'model.bbox_head.loss_obj.type=AutomatedFocalLoss']
     out = ['--work-dir', str(tmp_path / 'out')]
@@ -378,7 +404,7 @@ def test_a_trial_is_worth_its_best_validation(config, tmp_path, monkeypatch):
 
     def work():
         for value in (0.1, 0.4, 0.2):
-            hooks[0].after_val_epoch(None, {'coco/bbox_mAP': value})
+            hooks[0].after_val_epoch(evaluated(), {'coco/bbox_mAP': value})
 
     runner = SimpleNamespace(visualizer=Visualizer(), register_hook=hooks.append, train=work)
     built = []

@@ -189,18 +189,18 @@ class FocalLossAnalysisHook(Hook):
             return
         history.iters.append(runner.iter + 1)
         history.tables.append(table.cpu().numpy())
-        # Whether it tells classes apart does not change during a run.
-        if history.by_class or by_class[COUNT].any():
+        if by_class[COUNT].any():
             history.classes = self.class_names
-            history.by_class.append(by_class.cpu().numpy())
+        classes = by_class.cpu().numpy()
+        history.append('by_class', classes, classes[COUNT].any(), 0 * classes)
         terms = getattr(module, 'terms', None)
         scale = getattr(terms, 'scale', None)
-        for values, value in (
-            (history.gamma, getattr(module, 'gamma', None)),
-            (history.weight, getattr(module, 'alpha', None) if scale is None else scale),
+        for key, value in (
+            ('gamma', getattr(module, 'gamma', None)),
+            ('weight', getattr(module, 'alpha', None) if scale is None else scale),
         ):
-            if value is not None:
-                values.append(torch.as_tensor(value).flatten().tolist())
+            values = [] if value is None else torch.as_tensor(value).flatten().tolist()
+            history.append(key, values, value is not None, [])
         tag = {f'focal/{name}/{key}': value for key, value in self._scalars(history).items()}
         runner.visualizer.add_scalars(tag, step=runner.iter + 1)
         history.thin(MAX_RECORDS)

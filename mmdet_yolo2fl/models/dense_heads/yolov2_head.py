@@ -258,6 +258,11 @@ class YOLOV2Head(BaseDenseHead):
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         # Checkpoints from before there was the counter.
         state_dict.setdefault(f'{prefix}seen', self.seen)
+        # Of a detector of other classes: its last convolution is not loaded, and what was seen was
+        # seen by that (as `PretrainedDarknet` has it).
+        weight = state_dict.get(f'{prefix}conv_pred.weight')
+        if weight is not None and weight.shape != self.conv_pred.weight.shape:
+            state_dict[f'{prefix}seen'] = self.seen
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def forward(self, feats: tuple[Tensor, ...]) -> tuple[Tensor]:

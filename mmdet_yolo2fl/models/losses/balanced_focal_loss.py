@@ -14,8 +14,10 @@ ACTIVATIONS = ('sigmoid', 'softmax', 'none')
 ALPHA_MODES = ('balanced', 'uniform')
 # What MMDetection's weight_reduce_loss adds to avg_factor.
 EPSILON = torch.finfo(torch.float32).eps
-# By how much rounding may carry a probability beyond 0 or 1.
+# By how much rounding may carry a probability beyond 0 or 1, and a label: the IoU of boxes in half
+# precision that are the same (in bfloat16 1.004 has been seen).
 ROUNDING = 1e-6
+LABEL_ROUNDING = 2**-6
 
 
 def balanced_focal_loss(
@@ -356,10 +358,10 @@ def check_target(
                 f'(indices, scores) must have the shape {tuple(pred.shape[:-1])} each, got '
                 f'{tuple(target.shape)} and {tuple(score.shape)}'
             )
-        _check_unit_range('scores of the target', score, 'soft labels')
+        score = _labels('scores of the target', score, 'soft labels')
     if target.shape == pred.shape:
         if target.dtype != torch.bool:
-            _check_unit_range('target', target, 'labels')
+            target = _labels('target', target, 'labels')
         return target, None
     if target.shape != pred.shape[:-1] or target.is_floating_point():
         raise ValueError(
@@ -371,7 +373,13 @@ def check_target(
     return target.long(), score
 
 
-def _check_unit_range(name: str, value: Tensor, what: str) -> None:
+def _labels(name: str, value: Tensor, what: str) -> Tensor:
+    """Soft labels, in 0..1 but for rounding, without it."""
+    _check_unit_range(name, value, what, LABEL_ROUNDING)
+    return value.clamp(0, 1)
+
+
+def _check_unit_range(name: str, value: Tensor, what: str, rounding: float = ROUNDING) -> None:
     """Refuse values outside 0..1; on a GPU as :func:`check_labels` does.
 
     NaN passes, as of a network that diverges, whose IoUs are labels: a step of mixed precision is
@@ -381,12 +389,12 @@ def _check_unit_range(name: str, value: Tensor, what: str) -> None:
         return
     low, high = value.detach().aminmax()
     message = f'BalancedFocalLoss: {name} must hold {what} in 0..1'
-    outside = (low < -ROUNDING) | (high > 1 + ROUNDING)
+    outside = (low < -rounding) | (high > 1 + rounding)
     if value.is_cuda:
         torch._assert_async(~outside, message)
     elif outside:
         raise ValueError(
-            f'{message}, got values from {low:.4g} to {high:.4g}'
+            f'{message}, got values from {low:.6g} to {high:.6g}'
             + (": with activation='sigmoid' it takes logits" if name == 'pred' else '')
         )
 
