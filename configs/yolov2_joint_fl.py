@@ -1,5 +1,5 @@
-# yolov2_fl.py without objectness: focal loss tells every class from the background, as in RetinaNet,
-# with an alpha for each class. The best of the losses on these scenes: docs/results.md.
+# yolov2_fl.py without objectness: focal loss tells every class from the background, as in
+# RetinaNet, with an alpha for each class. The best of the losses on these scenes: docs/results.md.
 _base_ = './yolov2_fl.py'
 model = dict(
     bbox_head=dict(

@@ -17,7 +17,9 @@ def resize_to(dataset: ConfigDict, size: tuple[int, int] | None) -> None:
     """
     for leaf in leaves(dataset) if size else ():
         for step in leaf.get('pipeline') or ():
-            if type_name(step).endswith('Resize'):
+            if type_name(step) == 'FixShapeResize':
+                step['width'], step['height'] = size
+            elif type_name(step).endswith('Resize'):
                 step['scale'] = tuple(size)
             elif type_name(step) == 'Pad' and step.get('size'):
                 step['size'] = tuple(size)

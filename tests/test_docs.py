@@ -14,7 +14,7 @@ from mmengine.config import Config
 from tests.documentation import PAGES, ROOT, blocks, commands
 
 # Written by a run, or the user's own.
-OWN = ('configs/mine', 'configs/my', 'data/', 'tools/analysis_tools', '$MIM')
+OWN = ('configs/mine', 'configs/my', 'studies/mine', 'data/', 'tools/analysis_tools', '$MIM')
 
 
 def python_blocks():

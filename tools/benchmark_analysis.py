@@ -74,6 +74,8 @@ def parse_args(args=None):
 def main(args=None):
     args = parse_args(args)
     cfg = args.cfg
+    if cfg.get('resume'):  # as a resumed training has dumped it: here all begins anew
+        cfg.resume, cfg.load_from = False, None
     cfg.custom_hooks = [
         hook for hook in cfg.get('custom_hooks', []) if hook.type != 'FocalLossAnalysisHook'
     ]

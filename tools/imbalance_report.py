@@ -36,7 +36,7 @@ from mmdet_yolo2fl.imbalance import (
     scaled_boxes,
     suggested_alpha,
 )
-from mmdet_yolo2fl.models import YOLOV2Head
+from mmdet_yolo2fl.models import BalancedFocalLoss, YOLOV2Head
 from mmdet_yolo2fl.whole_files import write_png, write_text
 
 MAX_IMAGES = 200
@@ -94,7 +94,10 @@ def parse_args(args=None):
         '--out', type=Path, help='result folder (default: work_dirs/<config>/imbalance)'
     )
     parser.add_argument(
-        '--study', type=Path, metavar='FILE', help='write a study of the losses (of a YOLOv2)'
+        '--study',
+        type=Path,
+        metavar='FILE',
+        help='write a study of losses (for a YOLOv2 with focal loss)',
     )
     args = parser.parse_args(args)
     if args.study and args.study.suffix != '.py':
@@ -188,6 +191,8 @@ def class_loss(cfg, detector, num_classes):
     stages = [module for module in detector.modules() if hasattr(module, 'fc_cls')]
     return dict(
         joint=yolov2,
+        # What a study would replace; with other losses other options go along.
+        objectness=yolov2 and isinstance(detector.bbox_head.loss_obj, BalancedFocalLoss),
         # A second stage has a column for it, and then a softmax.
         background=bool(stages) and min(map(class_columns, stages)) > num_classes,
         # It sets the class_weight of its loss by itself.
@@ -325,9 +330,10 @@ def main(args=None):
         figures = collect(args)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    if args.study and not figures['loss']['joint']:
+    if args.study and not figures['loss']['objectness']:
         parser.error(
-            '--study compares losses of YOLOV2Head; for other detectors write one by '
+            '--study starts from a YOLOV2Head with BalancedFocalLoss on the objectness, as in '
+            'yolov2_fl.py and the configs of tools/new_config.py; for others write a study by '
             'docs/study.md, with the lines that this tool prints without --study'
         )
     text = report(figures)

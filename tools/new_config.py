@@ -146,11 +146,11 @@ def main(args=None):
     stride16 = f'{args.network}_stride16'
     if small > 0.05 and stride16 in NETWORKS:
         print(f'{small:.0%} of the boxes are smaller than a cell: try --network {stride16}')
-    out = shlex.quote(str(args.out))
+    out, study = (shlex.quote(str(path)) for path in (args.out, Path('studies', args.out.name)))
     print(
         'Next:\n'
         f'  python tools/train.py {out}\n'
-        f'  python tools/imbalance_report.py {out} --study studies/{args.out.name}\n'
+        f'  python tools/imbalance_report.py {out} --study {study}\n'
         '                         (counts the classes, and writes a comparison of losses)'
     )
 

@@ -66,7 +66,7 @@ def _padding(cfg: Config, pre: nn.Module, channels: int) -> dict[str, list[float
     resizes = [step for step in pipeline if 'Resize' in type_name(step)]
     if not resizes or way_of(resizes[-1]) != 'keep_ratio':
         return {}
-    pads = [step for step in pipeline if type_name(step) == 'Pad']
+    pads = [step for step in pipeline if type_name(step) in ('Pad', 'FixShapeResize')]
     if pads:
         value = pads[-1].get('pad_val', 0)
         value = value.get('img', 0) if isinstance(value, dict) else value

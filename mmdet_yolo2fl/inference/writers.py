@@ -57,6 +57,7 @@ class Writers:
         self.lines: list[list] = []
         self.video = None
         self.frames = 0
+        self.latest = None
 
     def add(self, frame: Frame, instances: InstanceData, sample=None) -> np.ndarray | None:
         """Take the predictions of a frame.
@@ -182,11 +183,16 @@ class Writers:
         # A camera may change its mind; a video has one size.
         if (image.shape[1], image.shape[0]) != size:
             image = cv2.resize(image, size)
-        # Of a camera as often as its time asks, so that the film is neither faster nor slower.
-        times = 1 if seconds is None else max(0, round(seconds * rate) + 1 - self.frames)
-        for _ in range(times):
+        # Of a camera the picture before stays until this one's time, so that the film is neither
+        # faster nor slower; one that comes too soon waits, too.
+        due = self.frames if seconds is None else round(seconds * rate)
+        while self.frames < due:
+            writer.write(self.latest)
+            self.frames += 1
+        if self.frames == due:
             writer.write(image)
-        self.frames += times
+            self.frames += 1
+        self.latest = image
 
     def _end_video(self) -> None:
         if self.video is not None:
@@ -207,10 +213,8 @@ def read_ids(
     """
     try:
         content = json.loads(Path(path).read_text(encoding='utf-8'))
-        names = [(Path(image['file_name']).name, image['id']) for image in content['images']]
-        category_ids = {c['name']: c['id'] for c in content['categories']}
-        if wrong := [i for _, i in (*names, *category_ids.items()) if not isinstance(i, int | str)]:
-            raise ValueError(f'the id {wrong[0]!r} is neither a number nor a text')
+        names = [(Path(image['file_name']).name, _id(image)) for image in content['images']]
+        category_ids = {category['name']: _id(category) for category in content['categories']}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f'{path}: no COCO annotation file ({error!r})') from error
     image_ids = dict(names)
@@ -220,6 +224,15 @@ def read_ids(
     if missing:
         raise ValueError(f'{path}: has no category {missing}; it has {list(category_ids)}')
     return image_ids, {name: category_ids[name] for name in classes}
+
+
+def _id(entry: dict) -> int | str:
+    value = entry['id']
+    if isinstance(value, float) and value.is_integer():  # as pandas writes them
+        return int(value)
+    if not isinstance(value, int | str):
+        raise ValueError(f'the id {value!r} is neither a whole number nor a text')
+    return value
 
 
 def _file_name(text: str) -> str:

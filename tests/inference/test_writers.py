@@ -27,10 +27,14 @@ def test_rates_of_slow_motion(tmp_path, rate):
 def test_the_film_of_a_camera_takes_as_long_as_it_did(tmp_path):
     """Between two pictures the driver drops what came meanwhile."""
     writers, path = Writers(tmp_path, ['red']), tmp_path / 'drawn/camera_0.mp4'
-    for seconds in (0, 0.5, 0.51, 0.515, 2):  # 30 a second: the last but one has no place
-        writers._put_frame(np.zeros((32, 48, 3), np.uint8), path, 30.0, seconds)
+    # 30 a second: the last but one has no place.
+    for seconds, value in ((0, 0), (0.5, 80), (0.53, 160), (0.535, 30), (2, 240)):
+        writers._put_frame(np.full((32, 48, 3), value, np.uint8), path, 30.0, seconds)
     writers.close()
-    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == 61
+    capture, shown = cv2.VideoCapture(str(path)), []
+    while (frame := capture.read())[0]:
+        shown.append(round(frame[1].mean() / 10) * 10)
+    assert shown == 15 * [0] + [80, 160] + 43 * [30] + [240]
 
 
 def test_nothing_does_not_replace_what_there_is(tmp_path):
@@ -45,7 +49,10 @@ def test_ids_that_are_texts(tmp_path):
     file = tmp_path / 'truth.json'
     file.write_text(json.dumps(content))
     assert read_ids(file, ['red']) == ({'1.png': '000001', '2.png': 7}, dict(red='r'))
+    images[0]['id'] = 2.0  # as pandas writes them
+    file.write_text(json.dumps(content))
+    assert read_ids(file, ['red'])[0]['1.png'] == 2
     images[0]['id'] = 1.5
     file.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match='1.5 is neither a number nor a text'):
+    with pytest.raises(ValueError, match='1.5 is neither a whole number nor a text'):
         read_ids(file, ['red'])

@@ -17,7 +17,7 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import MODELS
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.darknet import resize_note
@@ -31,7 +31,7 @@ from mmdet_yolo2fl.export import (
     load_yolov2,
 )
 from mmdet_yolo2fl.export.check import onnx_runner, torch_runner, with_nms
-from mmdet_yolo2fl.resizing import how_resized
+from mmdet_yolo2fl.resizing import how_resized, resize_to
 from tests.documentation import blocks
 from tests.test_checkpoints import Hostile
 
@@ -280,6 +280,17 @@ def test_the_description_tells_the_order_of_the_channels(config, checkpoint, opt
     assert about['input']['channels'] == channels
 
 
+def test_every_step_makes_images_of_the_size():
+    fixed = dict(type='FixShapeResize', width=64, height=64, keep_ratio=True)
+    steps = [dict(type='Resize', scale=(64, 64)), dict(type='Pad', size=(64, 64)), fixed]
+    dataset = ConfigDict(type='CocoDataset', pipeline=[*steps, dict(type='Pad', size_divisor=32)])
+    resize_to(dataset, (96, 32))
+    image = np.zeros((50, 70, 3), np.uint8)
+    for step in dataset.pipeline[::2], dataset.pipeline[:2]:
+        assert Compose(step)(dict(img=image))['img'].shape == (32, 96, 3)
+    assert dataset.pipeline[3] == dict(type='Pad', size_divisor=32)
+
+
 @pytest.mark.parametrize(
     'pad, norm, expected',
     [
@@ -287,8 +298,9 @@ def test_the_description_tells_the_order_of_the_channels(config, checkpoint, opt
         ([], dict(mean=[120.0, 110, 100], std=[60.0, 50, 40], pad_value=1), [180, 160, 140]),
         ([dict(type='Pad', size=(96, 64), pad_val=dict(img=(1, 2, 3)))], {}, [3, 2, 1]),
         ([dict(type='Pad', size=(96, 64))], {}, [0, 0, 0]),
+        (dict(type='FixShapeResize', width=96, height=64, pad_val=7), {}, [7, 7, 7]),
     ],
-    ids=['mean', 'pad_value', 'step', 'black'],
+    ids=['mean', 'pad_value', 'step', 'black', 'fixed'],
 )
 def test_the_description_tells_what_is_padded_with(config, checkpoint, pad, norm, expected):
     cfg = Config.fromfile(config)
@@ -298,8 +310,11 @@ def test_the_description_tells_what_is_padded_with(config, checkpoint, pad, norm
     names = ('red', 'blue')
     about = describe(cfg, load_yolov2(cfg, checkpoint), names, (96, 64))
     assert 'padding' not in about['input']
-    pipeline[place]['keep_ratio'] = True
-    pipeline[place + 1 : place + 1] = pad
+    if isinstance(pad, dict):
+        pipeline[place] = dict(pad, keep_ratio=True)
+    else:
+        pipeline[place]['keep_ratio'] = True
+        pipeline[place + 1 : place + 1] = pad
     detector = load_yolov2(cfg, checkpoint)
     about = describe(cfg, detector, names, (96, 64))
     assert about['input']['padding'] == expected

@@ -2,6 +2,7 @@ import json
 
 import cv2
 import pytest
+from mmdet.models import CrossEntropyLoss
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
@@ -157,25 +158,24 @@ def test_the_lines_for_other_detectors(
 
 
 def test_a_study_of_the_losses(tool, refused, tmp_path, data_root, capsys):
-    """Each of its rows is the config with the loss that it names, whatever that had before."""
+    """Each of its rows is the config with the loss that it names."""
     main, file = tool('imbalance_report'), config(tmp_path, data_root)
     mine = tmp_path / 'studies/mine.py'
     main([str(file), '--out', str(tmp_path / 'out'), '--study', str(mine), '--alpha', '0.5'])
     assert f'python tools/study.py {mine}' in capsys.readouterr().out
-    for head in ('', "model['bbox_head']['loss_obj'] = dict(_delete_=True, type='MSELoss')"):
-        file.write_text(f'{file.read_text()}\n{head}\n')
-        study = load_study(mine, tmp_path / 'runs')
-        assert study.baseline == 'cross entropy' and len(study.runs) == 9
-        first = [run for run in study.runs if run.seed == 0]
-        heads = {run.row: MODELS.build(run.config.model.bbox_head) for run in first}
-        plain, focal, joint = heads.values()
-        losses = plain.loss_obj, focal.loss_obj, joint.loss_cls
-        assert [loss.gamma for loss in losses] == [0, 2, 2]
-        assert [loss.loss_weight for loss in losses] == [1, 4, 4]
-        assert plain.loss_obj.alpha is None and focal.loss_obj.alpha == 0.25
-        assert joint.loss_obj is None and joint.loss_cls.alpha.tolist() == [0.5, 0.5]
-        same = [run.config.model.backbone == first[0].config.model.backbone for run in first]
-        assert all(same) and type(plain.loss_cls) is type(focal.loss_cls)
+    study = load_study(mine, tmp_path / 'runs')
+    assert study.baseline == 'cross entropy' and len(study.runs) == 9
+    first = [run for run in study.runs if run.seed == 0]
+    heads = {run.row: MODELS.build(run.config.model.bbox_head) for run in first}
+    plain, focal, joint = heads.values()
+    losses = plain.loss_obj, focal.loss_obj, joint.loss_cls
+    assert [loss.gamma for loss in losses] == [0, 2, 2]
+    assert [loss.loss_weight for loss in losses] == [1, 4, 4]
+    assert plain.loss_obj.alpha is None and focal.loss_obj.alpha == 0.25
+    assert joint.loss_obj is None and joint.loss_cls.alpha.tolist() == [0.5, 0.5]
+    assert all(type(head.loss_cls) is CrossEntropyLoss for head in (plain, focal))
+    same = [run.config.model.backbone == first[0].config.model.backbone for run in first]
+    assert all(same)
     assert 'is there already' in refused(main, file, '--study', mine)
     assert 'suffix .py' in refused(main, file, '--study', tmp_path / 'mine')
     options = '--study', tmp_path / 'b.py', '--cfg-options', 'model.bbox_head.prior_prob=0.1'
@@ -184,7 +184,16 @@ def test_a_study_of_the_losses(tool, refused, tmp_path, data_root, capsys):
     change = 'bbox_head=dict(num_classes=2)'
     name = 'retinanet/retinanet_r18_fpn_1x_coco'
     other.write_text(OF_OTHERS.format(name=name, change=change, root=data_root))
-    assert 'losses of YOLOV2Head' in refused(main, other, '--study', tmp_path / 'b.py')
+    # Darknet's losses and the joint one want more changed than the rows would.
+    squared, joint = tmp_path / 'squared.py', tmp_path / 'joint.py'
+    text = file.read_text()
+    squared.write_text(text.replace('configs/yolov2_fl.py', 'configs/yolov2.py'))
+    joint.write_text(text.replace('configs/yolov2_fl.py', 'configs/yolov2_joint_fl.py'))
+    with joint.open('a') as stream:
+        stream.write("\nmodel['bbox_head']['loss_cls'] = dict(alpha=[0.2, 0.3])\n")
+    for wrong in (other, squared, joint):
+        message = refused(main, wrong, '--study', tmp_path / 'b.py')
+        assert 'a YOLOV2Head with BalancedFocalLoss on the objectness' in message
     assert not (tmp_path / 'b.py').exists()
 
 
