@@ -261,7 +261,7 @@ class YOLOV2Head(BaseDenseHead):
         # Of a detector of other classes: its last convolution is not loaded, and what was seen was
         # seen by that (as `PretrainedDarknet` has it).
         weight = state_dict.get(f'{prefix}conv_pred.weight')
-        if weight is not None and weight.shape != self.conv_pred.weight.shape:
+        if isinstance(weight, Tensor) and weight.shape != self.conv_pred.weight.shape:
             state_dict[f'{prefix}seen'] = self.seen
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
