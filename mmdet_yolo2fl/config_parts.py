@@ -18,6 +18,12 @@ def type_name(part: Mapping) -> str:
     return getattr(kind, '__name__', str(kind)).split('.')[-1]
 
 
+def begin_anew(config: ConfigDict) -> None:
+    """Of a config that a resumed training has dumped: neither resume nor load what that resumed."""
+    if config.get('resume'):
+        config.resume, config.load_from = False, None
+
+
 def leaf_datasets(
     dataset: ConfigDict, pipeline: Sequence[dict] = ()
 ) -> Iterator[tuple[ConfigDict, list[dict]]]:

@@ -51,7 +51,7 @@ from .checkpoints import (
     verify_checkpoint,
     verify_initial_checkpoints,
 )
-from .config_parts import leaves, type_name
+from .config_parts import begin_anew, leaves, type_name
 from .datasets.annotation_check import check_annotations
 from .detector import check_fit
 from .engine import work_dir_lock
@@ -305,8 +305,7 @@ def folder_name(row: str) -> str:
 
 
 def _run_config(config, overrides, options, seed, folder) -> Config:
-    if config.get('resume'):  # as a resumed training has dumped it: what it went on from
-        config.load_from = None
+    begin_anew(config)
     # Copied: merging takes `_delete_` out, which the next seed needs again.
     config.merge_from_dict(copy.deepcopy(overrides))
     config.merge_from_dict(copy.deepcopy(options or {}))

@@ -22,7 +22,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
-from .config_parts import type_name
+from .config_parts import begin_anew, type_name
 from .models.losses import AutomatedFocalLoss, EqualizedFocalLoss
 
 # What may be searched. Gamma 5 is the largest of the focal loss paper (table 1b).
@@ -276,8 +276,7 @@ def run_trial(
         optuna.TrialPruned: If Optuna stops it, or its loss is not finite.
     """
     cfg = deepcopy(cfg)
-    if cfg.get('resume'):  # as a resumed training has dumped it: what it went on from is its own
-        cfg.resume, cfg.load_from = False, None
+    begin_anew(cfg)
     chosen = {name: trial.suggest_float(name, **space[name]) for name in search}
     cfg.merge_from_dict(changes(cfg, loss_key, chosen))
     cfg.work_dir = str(work_dir / f'trial_{trial.number:04d}')

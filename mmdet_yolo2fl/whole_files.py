@@ -5,6 +5,18 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and see before the work that its results can be written there.
+
+    Raises:
+        OSError: If it cannot be made, or takes no files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        pass
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:

@@ -22,6 +22,7 @@ _rest = [
     dict(type='PackDetInputs'),
 ]
 _crop = dict(type='FastMinIoURandomCrop', min_ious=(0.3, 0.5, 0.7, 0.9), min_crop_size=0.5)
+_warm_up = dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100)
 _data = dict(
     type='XMLDataset',
     data_root='data/bccd/',
@@ -36,6 +37,18 @@ def _row(head=None, **changes):
     """The focal config without prior, divided by the images, and what is changed."""
     head = dict(prior_prob=None, normalizer='batch') | (head or {})
     return changes | dict(model=changes.get('model', {}) | dict(bbox_head=head))
+
+
+def _cosine(epochs):
+    return dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        begin=0,
+        end=epochs,
+        T_max=epochs,
+        eta_min=1e-5,
+        convert_to_iter_based=True,
+    )
 
 
 def _average(**kind):
@@ -79,23 +92,11 @@ rows = {
     # YOLO9000's schedule: a tenth of the rate from 3/8 and from 9/16 of the training on.
     'steps in place of the cosine': _row(
         param_scheduler=[
-            dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+            _warm_up,
             dict(type='MultiStepLR', by_epoch=True, begin=0, end=30, milestones=[11, 17]),
         ]
     ),
-    'without the warm-up': _row(
-        param_scheduler=[
-            dict(
-                type='CosineAnnealingLR',
-                by_epoch=True,
-                begin=0,
-                end=30,
-                T_max=30,
-                eta_min=1e-5,
-                convert_to_iter_based=True,
-            )
-        ]
-    ),
+    'without the warm-up': _row(param_scheduler=[_cosine(30)]),
     'average of the weights (EMA)': _average(ema_type='ExpMomentumEMA', momentum=0.002),
     # That takes thousands of iterations to begin; these trainings have 780.
     'average of the weights of 100 iterations (EMA)': _average(
@@ -125,18 +126,7 @@ rows = {
     # It shows 322 images an epoch instead of 205: fewer epochs, so that as many are seen.
     'rare classes more often': _row(
         train_cfg=dict(max_epochs=19, val_interval=19),
-        param_scheduler=[
-            dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-            dict(
-                type='CosineAnnealingLR',
-                by_epoch=True,
-                begin=0,
-                end=19,
-                T_max=19,
-                eta_min=1e-5,
-                convert_to_iter_based=True,
-            ),
-        ],
+        param_scheduler=[_warm_up, _cosine(19)],
         default_hooks=dict(checkpoint=dict(interval=19)),
         train_dataloader=dict(
             dataset=dict(

@@ -23,7 +23,6 @@ except ImportError as error:
 
 import argparse
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import numpy as np
 from mmengine.device import get_device
@@ -51,6 +50,7 @@ from mmdet_yolo2fl.checkpoints import load_only_weights, verify_checkpoint
 from mmdet_yolo2fl.detector import load_detector
 from mmdet_yolo2fl.evaluators import evaluators
 from mmdet_yolo2fl.inference import reading_flag
+from mmdet_yolo2fl.whole_files import make_folder
 
 
 def make_parser():
@@ -130,9 +130,7 @@ def find_predictions(cfg, args, loader, images):
     if kept.is_file():
         print(f'Predictions of an earlier call: {kept}')
         return read_predictions(kept), kept
-    args.out.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=args.out):
-        pass  # one that nobody may write into is refused now, and not after the inference
+    make_folder(args.out)
     load_only_weights()
     model, _ = load_detector(cfg, checkpoint)
     model.to(args.device or get_device())

@@ -27,7 +27,7 @@ import statistics
 from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -47,7 +47,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.benchmark_figure import COLUMNS, draw
 from mmdet_yolo2fl.checkpoints import verify_checkpoint
-from mmdet_yolo2fl.config_parts import leaves, type_name, unwrapped
+from mmdet_yolo2fl.config_parts import begin_anew, leaves, type_name, unwrapped
 from mmdet_yolo2fl.detector import load_detector
 from mmdet_yolo2fl.evaluators import evaluators
 from mmdet_yolo2fl.inference.inferencer import with_grey_arrays
@@ -61,7 +61,7 @@ from mmdet_yolo2fl.measure import (
     use,
 )
 from mmdet_yolo2fl.study_tables import averages, read_csv
-from mmdet_yolo2fl.whole_files import write_png, write_text
+from mmdet_yolo2fl.whole_files import make_folder, write_png, write_text
 
 MODES = {
     'float32': (False, False),
@@ -149,9 +149,7 @@ def parse_args(args=None):
     args.names = args.names or names_of(args.configs, args.checkpoints)
     try:
         args.accuracies = accuracies(args.study) if args.study else {}
-        args.out.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=args.out):
-            pass  # one that nobody may write into is refused now, and not at the end
+        make_folder(args.out)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return args
@@ -384,7 +382,7 @@ def evaluate(path, checkpoint, folder, size=None):
     """AP50 and AP of a checkpoint on the config's test set."""
     cfg = Config.fromfile(path)
     cfg.work_dir = str(folder)
-    cfg.resume = False  # as a resumed training has dumped it; that would build its data
+    begin_anew(cfg)  # else its test would build the training data
     cfg.load_from = str(verify_checkpoint(checkpoint))
     for dataset in leaves(cfg.test_dataloader.dataset):
         dataset.pipeline = resized(dataset.pipeline, size)

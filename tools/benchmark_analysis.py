@@ -16,6 +16,7 @@ from mmdet.registry import HOOKS
 from mmengine.runner import Runner
 
 from mmdet_yolo2fl.command_line import add_config_options, read_config
+from mmdet_yolo2fl.config_parts import begin_anew
 from mmdet_yolo2fl.engine import FocalLossAnalysisHook
 
 
@@ -74,8 +75,7 @@ def parse_args(args=None):
 def main(args=None):
     args = parse_args(args)
     cfg = args.cfg
-    if cfg.get('resume'):  # as a resumed training has dumped it: here all begins anew
-        cfg.resume, cfg.load_from = False, None
+    begin_anew(cfg)
     cfg.custom_hooks = [
         hook for hook in cfg.get('custom_hooks', []) if hook.type != 'FocalLossAnalysisHook'
     ]

@@ -21,7 +21,6 @@ except ImportError as error:
 
 import argparse
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import cv2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -34,6 +33,7 @@ from mmdet_yolo2fl.inference import (
     reading_flag,
 )
 from mmdet_yolo2fl.inference.sources import number_of_frames
+from mmdet_yolo2fl.whole_files import make_folder
 
 
 def make_parser():
@@ -159,9 +159,7 @@ def main(args=None):
         if not sources:
             raise ValueError(f'{" ".join(args.inputs)}: nothing but the predictions in {args.out}')
         inferencer = load_inferencer(cfg, args.checkpoint, args.device)
-        args.out.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=args.out):
-            pass  # one that nobody may write into is refused now, and not at the end
+        make_folder(args.out)
         writers = Writers(
             args.out,
             inferencer.model.dataset_meta['classes'],

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..config_parts import type_name, unwrapped
-from ..resizing import how_resized, way_of
+from ..resizing import IN_WORDS, how_resized
 from .networks import input_channels
 
 
@@ -62,10 +62,9 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
 def _padding(cfg: Config, pre: nn.Module, channels: int) -> dict[str, list[float]]:
     """What fills the rest of the input where the ratio is kept: a pixel, in the order of its
     channels, before it is normalized. (The letterbox's grey stands with its name.)"""
-    pipeline = unwrapped(cfg.test_dataloader.dataset).pipeline
-    resizes = [step for step in pipeline if 'Resize' in type_name(step)]
-    if not resizes or way_of(resizes[-1]) != 'keep_ratio':
+    if how_resized(cfg)['resize'] != IN_WORDS['keep_ratio']:
         return {}
+    pipeline = unwrapped(cfg.test_dataloader.dataset).pipeline
     pads = [step for step in pipeline if type_name(step) in ('Pad', 'FixShapeResize')]
     if pads:
         value = pads[-1].get('pad_val', 0)

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 from mmdet_yolo2fl.engine import YOLOV2AmpOptimWrapper
-from mmdet_yolo2fl.measure import use
+from mmdet_yolo2fl.measure import machine, use
 from tests.tools.conftest import ROOT, load_tool
 
 CONFIG = """
@@ -227,7 +227,7 @@ def test_a_folder_that_takes_no_files(tool, refused, tmp_path, monkeypatch):
     def full(dir):
         raise PermissionError(13, 'Permission denied', str(dir))
 
-    monkeypatch.setitem(main.__globals__, 'TemporaryFile', full)
+    monkeypatch.setattr('mmdet_yolo2fl.whole_files.TemporaryFile', full)
     monkeypatch.setitem(main.__globals__, 'measure', None)
     config = write(tmp_path, 'focal')
     assert 'Permission denied' in refused(main, config, '--out', tmp_path / 'out')
@@ -267,6 +267,10 @@ def test_the_size_of_evaluation_and_timing():
     assert scaled == [None, (32, 64), None]
     letterbox = dict(type='DarknetResize', scale=(9, 9), letterbox=True)
     assert resized([letterbox], [32, 64]) == [dict(letterbox, scale=(32, 64))]
+
+
+def test_the_machine_names_its_instructions():
+    assert f', {torch.backends.cpu.get_cpu_capability()}, ' in machine('cpu')
 
 
 def test_the_gpu_that_is_measured(monkeypatch):

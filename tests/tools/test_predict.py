@@ -175,7 +175,7 @@ def test_a_folder_that_takes_no_files(config, checkpoint, data_root, tool, refus
     def full(dir):
         raise PermissionError(13, 'Permission denied', str(dir))
 
-    monkeypatch.setitem(main.__globals__, 'TemporaryFile', full)
+    monkeypatch.setattr('mmdet_yolo2fl.whole_files.TemporaryFile', full)
     monkeypatch.setitem(main.__globals__, 'run', None)
     assert 'Permission denied' in refused(main, config, checkpoint, data_root)
 
