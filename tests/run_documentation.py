@@ -87,6 +87,7 @@ LEFT_OUT = {
 BEFORE = {
     'analyze.md': [
         'python tools/train.py configs/yolov2_fl.py',
+        'python tools/train.py configs/yolov2_ce.py --cfg-options train_cfg.max_epochs=1',
         'python tools/test.py configs/yolov2_fl.py work_dirs/yolov2_fl/epoch_3.pth --out found.pkl',
     ],
     'darknet_data.md': ['cp obj.data data/'],

@@ -4,11 +4,15 @@ python tools/analyze.py work_dirs/yolov2_fl                        the folder of
 python tools/analyze.py work_dirs/yolov2_fl --split val --score-thr 0.3
 python tools/analyze.py --config CONFIG --checkpoint CHECKPOINT --out analysis
 python tools/analyze.py work_dirs/yolov2_fl --predictions found.pkl    of tools/test.py --out
+python tools/analyze.py work_dirs/study/mine                       all runs of a study, compared
+python tools/analyze.py work_dirs/a work_dirs/b --out compared     two trainings, compared
 
 For any detector of MMDetection with boxes. In the report: training curves, AP by class and by
 size, precision and recall, the best threshold of each class, the confusion matrix, the kinds of
 error, and the images on which most goes wrong. The same figures are left in summary.json and CSV
 files. The predictions are kept: a second call with other thresholds needs no inference.
+Of several runs each gets its report, in its own folder; --out then takes what compares them: the
+kinds of error of each class, means over the seeds of a study, as a table and a picture.
 """
 
 import sys
@@ -22,6 +26,7 @@ except ImportError as error:
     sys.exit(str(error))
 
 import argparse
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +35,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmdet_yolo2fl.analysis.comparison import write_comparison
 from mmdet_yolo2fl.analysis.curves import best_thresholds, class_curves
 from mmdet_yolo2fl.analysis.evaluation import evaluate
 from mmdet_yolo2fl.analysis.pictures import picture
@@ -41,7 +47,7 @@ from mmdet_yolo2fl.analysis.predictions import (
     save_predictions,
 )
 from mmdet_yolo2fl.analysis.report import write_report
-from mmdet_yolo2fl.analysis.run_folder import check_run, find_checkpoint, find_config
+from mmdet_yolo2fl.analysis.run_folder import find_checkpoint, find_config, find_runs
 from mmdet_yolo2fl.analysis.summary import image_names, summarize, write_tables
 from mmdet_yolo2fl.analysis.training_log import read_training_log
 from mmdet_yolo2fl.analysis.truths import load_truths
@@ -52,18 +58,26 @@ from mmdet_yolo2fl.evaluators import evaluators
 from mmdet_yolo2fl.inference import reading_flag
 from mmdet_yolo2fl.whole_files import make_folder
 
+DEFAULT_OUT = Path('work_dirs/compared')
+
 
 def make_parser():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('run', nargs='?', type=Path, help='work directory of a training')
+    parser.add_argument(
+        'run', nargs='*', type=Path, help='work directory of a training, or one with several'
+    )
     parser.add_argument('--config', help="default: the run's")
     parser.add_argument('--checkpoint', help="default: the run's best_*.pth, or else its last")
     parser.add_argument(
         '--split', choices=('test', 'val'), default='test', help='of the config (default: test)'
     )
-    parser.add_argument('--out', type=Path, help='result folder (default: RUN/analysis)')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='result folder (default: RUN/analysis; of several folders work_dirs/compared)',
+    )
     parser.add_argument(
         '--score-thr',
         type=float,
@@ -84,25 +98,38 @@ def make_parser():
 
 
 def check(args, parser):
-    """Complete the arguments from the run, and refuse what does not go together."""
+    """Refuse what does not go together.
+
+    Returns:
+        list[Path]: The runs; none where a config is given instead.
+    """
     if args.score_thr is not None and not 0 <= args.score_thr <= 1:
         parser.error(f'--score-thr must lie in 0..1, got {args.score_thr}')
     if not 0.1 < args.iou_thr < 1:
         parser.error(f'--iou-thr must lie between 0.1 and 1, got {args.iou_thr}')
     if args.num_images < 0:
         parser.error(f'--num-images must not be negative, got {args.num_images}')
-    needs_checkpoint = not args.checkpoint and not args.predictions
-    if args.run is None and (not args.config or needs_checkpoint):
+    if not args.run and (not args.config or not (args.checkpoint or args.predictions)):
         parser.error(
             'name the folder of a training, or give --config and --checkpoint (or --predictions)'
         )
-    if args.run is not None:
-        check_run(args.run)
-        args.config = args.config or str(find_config(args.run))
-        if needs_checkpoint:
-            args.checkpoint = str(find_checkpoint(args.run))
-    if args.out is None:
-        args.out = (args.run or Path('work_dirs', Path(args.config).stem)) / 'analysis'
+    runs = list(dict.fromkeys(run for folder in args.run for run in find_runs(folder)))
+    given = [name for name in ('config', 'checkpoint', 'predictions') if getattr(args, name)]
+    if given and len(runs) > 1:
+        parser.error(f'--{given[0]} is of one run, not of {len(runs)}: {", ".join(map(str, runs))}')
+    return runs
+
+
+def complete(args, run=None, out=None):
+    """The arguments for one run, or without one; what they leave open is the run's."""
+    args = copy.copy(args)
+    args.run = run
+    if run is not None:
+        args.config = args.config or str(find_config(run))
+        if not args.checkpoint and not args.predictions:
+            args.checkpoint = str(find_checkpoint(run))
+    args.out = out or (run or Path('work_dirs', Path(args.config).stem)) / 'analysis'
+    return args
 
 
 def build_loader(cfg, args):
@@ -225,13 +252,42 @@ def show(summary):
     )
 
 
+def analyze_all(args, parser, runs):
+    """Every run, each with its report, and their comparison; what fails is named.
+
+    Returns:
+        dict[Path, dict]: The summaries of the runs.
+    """
+    summaries, failed = {}, []
+    for number, run in enumerate(runs, 1):
+        print(f'{run} ({number} of {len(runs)})')
+        try:
+            of_run = complete(args, run)
+            files, summaries[run] = analyze(of_run, read_config(of_run, parser))
+            print(files[0])
+        except (OSError, ValueError) as error:
+            print(f'Left out: {error}', file=sys.stderr)
+            failed.append(run)
+    if not summaries:
+        parser.error('none of the runs could be analyzed; the reasons are above')
+    # A single folder holds them all, as that of a study.
+    folder = args.out or (args.run[0] / 'analysis' if len(args.run) == 1 else DEFAULT_OUT)
+    text, files = write_comparison(folder, summaries)
+    print(f'\n{text}\n\nLook at {files[2]}; beside it {files[0].name} and {files[1].name}')
+    if failed:
+        sys.exit(f'Left out: {", ".join(map(str, failed))}; the reasons are above')
+    return summaries
+
+
 def main(args=None):
     parser = make_parser()
     args = parser.parse_args(args)
     try:
-        check(args, parser)
-        cfg = read_config(args, parser)
-        files, summary = analyze(args, cfg)
+        runs = check(args, parser)
+        if len(runs) > 1:
+            return analyze_all(args, parser, runs)
+        args = complete(args, *runs, out=args.out)
+        files, summary = analyze(args, read_config(args, parser))
     except (OSError, ValueError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:

@@ -8,11 +8,17 @@ from ..checkpoints import read_pointer
 CHECKPOINTS = ('best_*.pth', 'last_checkpoint', 'epoch_*.pth', 'iter_*.pth')
 
 
-def check_run(folder: Path) -> None:
-    """Refuse what cannot be the work directory of a training.
+def find_runs(folder: Path) -> list[Path]:
+    """The work directories of trainings that a folder stands for: itself, or those in it.
+
+    Args:
+        folder (Path): Of a training, or of several, as ``tools/study.py`` leaves them.
+
+    Returns:
+        list[Path]: Without those that a study has begun and not ended.
 
     Raises:
-        ValueError: If there is no such folder, or if it only holds runs.
+        ValueError: If there is no such folder, or if it holds no run.
     """
     if folder.is_file():
         raise ValueError(
@@ -23,14 +29,23 @@ def check_run(folder: Path) -> None:
         raise ValueError(f'{folder}: there is no such folder')
     if not any(folder.iterdir()):
         raise ValueError(f'{folder}: is empty. Name the work directory of a training')
-    if not any(found for pattern in ('*.py', *CHECKPOINTS) for found in folder.glob(pattern)):
-        runs = sorted({path.parent.relative_to(folder) for path in folder.glob('**/*.pth')})
-        if runs:
-            raise ValueError(
-                f'{folder}: is no run itself, but there are runs in it; name one: '
-                + ', '.join(str(run) for run in runs[:5])
-                + (f' and {len(runs) - 5} more' if len(runs) > 5 else '')
-            )
+    if any(found for pattern in ('*.py', *CHECKPOINTS) for found in folder.glob(pattern)):
+        return [folder]
+    inside = sorted({path.parent for path in folder.glob('**/*.pth')}, key=_in_order)
+    # What a study trains has a hash of its config from the beginning and a result at the end.
+    runs = [
+        run
+        for run in inside
+        if (run / 'result.json').exists() or not (run / 'config_hash').exists()
+    ]
+    if inside and not runs:
+        raise ValueError(f'{folder}: no run in it has ended yet: {", ".join(map(str, inside))}')
+    return runs or [folder]
+
+
+def _in_order(path: Path) -> list:
+    """``seed_10`` after ``seed_2``."""
+    return [(text, int(number or 0)) for text, number in re.findall(r'(\D+)(\d*)', f'/{path}')]
 
 
 def find_config(folder: Path) -> Path:

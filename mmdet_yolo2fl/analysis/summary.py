@@ -95,12 +95,17 @@ def summarize(
 def image_names(paths: Sequence[str], ids: Sequence) -> list[str]:
     """The files of the images, with as many folders as it takes to tell them apart; of images
     without a file their ids."""
+    return [name or str(number) for name, number in zip(shortest_names(paths), ids)]
+
+
+def shortest_names(paths: Sequence[str]) -> list[str]:
+    """The ends of paths, with as many folders as it takes to tell them apart."""
     parts, names = [Path(path).parts for path in paths], list(paths)
     for depth in range(max(map(len, parts), default=0), 0, -1):
         shorter = ['/'.join(one[-depth:]) for one in parts]
         if len(set(shorter)) == len(set(paths)):
             names = shorter
-    return [name or str(number) for name, number in zip(names, ids)]
+    return names
 
 
 def _number(value) -> float | None:
@@ -126,17 +131,18 @@ def write_tables(folder: Path, summary: dict, curves: Sequence[Curve]) -> list[P
     ]
     contents = {
         'summary.json': json.dumps(summary, indent=1, allow_nan=False),
-        'classes.csv': _csv(classes[0], [row.values() for row in classes]),
-        'confusion_matrix.csv': _csv(['true class', *names, 'background'], matrix),
-        'images.csv': _csv(images[0], [row.values() for row in images]),
-        'curves.csv': _csv(['class', *Curve._fields], points),
+        'classes.csv': csv_text(classes[0], [row.values() for row in classes]),
+        'confusion_matrix.csv': csv_text(['true class', *names, 'background'], matrix),
+        'images.csv': csv_text(images[0], [row.values() for row in images]),
+        'curves.csv': csv_text(['class', *Curve._fields], points),
     }
     for name, text in contents.items():
         write_text(folder / name, text)
     return [folder / name for name in contents]
 
 
-def _csv(head: Iterable[str], rows: Iterable[Iterable]) -> str:
+def csv_text(head: Iterable[str], rows: Iterable[Iterable]) -> str:
+    """A table with its head, as text."""
     table = io.StringIO()
     csv.writer(table, lineterminator='\n').writerows([list(head), *map(list, rows)])
     return table.getvalue()

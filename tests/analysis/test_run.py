@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mmdet_yolo2fl.analysis.run_folder import check_run, find_checkpoint, find_config
+from mmdet_yolo2fl.analysis.run_folder import find_checkpoint, find_config, find_runs
 from mmdet_yolo2fl.analysis.training_log import (
     loss_keys,
     metric_keys,
@@ -42,7 +42,7 @@ def test_interrupted_before_the_first_checkpoint(tmp_path):
     touch(tmp_path / 'cells.py')
     touch(tmp_path / 'best_x.pth.tmp')
     (tmp_path / 'last_checkpoint').write_text('gone.pth')
-    check_run(tmp_path)
+    assert find_runs(tmp_path) == [tmp_path]
     with pytest.raises(ValueError, match=r'no checkpoint. Looked for best_\*\.pth.*interrupted'):
         find_checkpoint(tmp_path)
 
@@ -59,15 +59,24 @@ def test_config(tmp_path):
 
 def test_wrong_folders(tmp_path):
     with pytest.raises(ValueError, match='there is no such folder'):
-        check_run(tmp_path / 'nowhere')
+        find_runs(tmp_path / 'nowhere')
     with pytest.raises(ValueError, match='is empty'):
-        check_run(tmp_path)
-    file = touch(tmp_path / 'many/seed_0/epoch_1.pth')
-    touch(tmp_path / 'many/seed_1/epoch_1.pth')
-    with pytest.raises(ValueError, match='name one: seed_0, seed_1$'):
-        check_run(tmp_path / 'many')
+        find_runs(tmp_path)
     with pytest.raises(ValueError, match='is a file.*--checkpoint'):
-        check_run(file)
+        find_runs(touch(tmp_path / 'many/epoch_1.pth'))
+
+
+def test_a_study_stands_for_its_runs(tmp_path):
+    for seed in (10, 2):
+        touch(tmp_path / f'focal/seed_{seed}/epoch_1.pth')
+    assert find_runs(tmp_path) == [tmp_path / 'focal/seed_2', tmp_path / 'focal/seed_10']
+    touch(tmp_path / 'focal/seed_2/config_hash')  # begun and not ended
+    assert find_runs(tmp_path) == [tmp_path / 'focal/seed_10']
+    with pytest.raises(ValueError, match='no run in it has ended yet: .*seed_2'):
+        (tmp_path / 'focal/seed_10/epoch_1.pth').unlink()
+        find_runs(tmp_path)
+    touch(tmp_path / 'focal/seed_2/result.json')
+    assert find_runs(tmp_path) == [tmp_path / 'focal/seed_2']
 
 
 def write_log(folder, name, rows, end=''):

@@ -122,6 +122,27 @@ def test_config_and_checkpoint_and_the_other_split(squares, main, tmp_path, monk
     assert list((tmp_path / 'work_dirs/squares/analysis').glob('predictions_val_*.pkl'))
 
 
+def test_several_runs_are_compared(run, main, tmp_path, monkeypatch, capsys):
+    study = tmp_path / 'study'
+    for seed in (1, 2):
+        shutil.copytree(run, study / f'row/seed_{seed}')
+    summaries = main(study, '--num-images', '1')
+    assert list(summaries) == [study / 'row/seed_1', study / 'row/seed_2']
+    assert all((folder / 'analysis/report.html').is_file() for folder in summaries)
+    one, other = (summary['classes'] for summary in summaries.values())
+    assert one == other
+    text = (study / 'analysis/errors.md').read_text()
+    assert f'| {one[0]["name"]} | row | 2 | ' in text and text in capsys.readouterr().out
+    # Two trainings by name; what is broken is named, and the others are compared.
+    monkeypatch.chdir(tmp_path)
+    (study / 'row/seed_2/epoch_1.pth').write_bytes(b'cut')
+    with pytest.raises(SystemExit, match='Left out: .*seed_2'):
+        main(run, study)
+    assert 'Left out: ' in capsys.readouterr().err
+    lines = (tmp_path / 'work_dirs/compared/errors.csv').read_text().splitlines()
+    assert len(lines) == 1 + 2 * len(one) and lines[1].startswith('run,,')
+
+
 def test_usage_errors(run, tool, refused, tmp_path, monkeypatch):
     main = tool('analyze')
     assert 'name the folder of a training' in refused(main)
@@ -132,6 +153,13 @@ def test_usage_errors(run, tool, refused, tmp_path, monkeypatch):
     assert 'no such folder' in refused(main, tmp_path / 'nowhere')
     (tmp_path / 'empty').mkdir()
     assert 'is empty' in refused(main, tmp_path / 'empty')
+    shutil.copytree(run, tmp_path / 'other')
+    assert '--checkpoint is of one run, not of 2' in refused(
+        main, run, tmp_path / 'other', '--checkpoint', run / 'epoch_1.pth'
+    )
+    assert 'none of the runs' in refused(
+        main, run, tmp_path / 'other', '--cfg-options', 'test_dataloader=None'
+    )
     assert 'has no val_dataloader' in refused(
         main, run, '--split', 'val', '--cfg-options', 'val_dataloader=None'
     )
