@@ -1,5 +1,6 @@
 """What several detectors do wrong, side by side: the kinds of error of each class."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,8 @@ def error_lines(summaries: dict[Path, dict]) -> list[dict]:
 
     Args:
         summaries (dict[Path, dict]): Of ``summarize``, by the folders of the runs. Those called
-            ``seed_0``, ``seed_1``, ... are the seeds of one row, which their parent names.
+            ``seed_0``, ``seed_1``, ... are the seeds of one row, which their study or their
+            parent names.
 
     Returns:
         list[dict]: ``row``, ``seed`` ('' without one), ``name`` (of the class), ``truths``,
@@ -43,15 +45,26 @@ def error_lines(summaries: dict[Path, dict]) -> list[dict]:
                 'The reports are written; only what has the same classes and truths is compared'
             )
     is_seed = {run: re.fullmatch(r'seed_\d+', run.name) is not None for run in summaries}
-    folders = [str(run.parent if is_seed[run] else run) for run in summaries]
-    names = shortest_names(folders)
+    names = _row_names({run: run.parent if is_seed[run] else run for run in summaries})
     return [
-        dict(row=name, seed=run.name.removeprefix('seed_') if is_seed[run] else '')
+        dict(row=names[run], seed=run.name.removeprefix('seed_') if is_seed[run] else '')
         | {key: line[key] for key in ('name', 'truths', 'threshold', *COUNTS, 'ap', 'ap50')}
         | {f'ap {size}': ap for size, ap in line['ap_by_size'].items()}
-        for name, (run, summary) in zip(names, summaries.items())
+        for run, summary in summaries.items()
         for line in summary['classes']
     ]
+
+
+def _row_names(folders: dict[Path, Path]) -> dict[Path, str]:
+    """By run: the row that a study has written into its result, else the end of its folder."""
+    short = shortest_names([str(folder) for folder in folders.values()])
+    names = {}
+    for (run, folder), name in zip(folders.items(), short):
+        result = run / 'result.json'
+        names[run] = json.loads(result.read_text('utf-8'))['row'] if result.is_file() else name
+    # Two studies may have rows of one name.
+    is_clear = len(set(names.values())) == len(set(folders.values()))
+    return names if is_clear else dict(zip(folders, short))
 
 
 def _truths(summary: dict) -> dict[str, int]:

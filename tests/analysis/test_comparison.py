@@ -1,6 +1,8 @@
 """Kinds of error side by side, against figures counted by hand."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,19 @@ def test_rows_of_one_name_and_seeds_alone():
         ('study/focal', '11'),
         ('study/plain', ''),
     ]
+
+
+def test_rows_by_the_names_of_their_study(tmp_path):
+    folder = tmp_path / 'a/Cells_of_16/seed_3'
+    folder.mkdir(parents=True)
+    (folder / 'result.json').write_text(json.dumps(dict(row='Cells, of 16')))
+    other = RUNS[Path('study/plain')]
+    lines = error_lines({folder: other, tmp_path / 'b': other})
+    assert [line['row'] for line in lines[::2]] == ['Cells, of 16', 'b']
+    second = tmp_path / 'b/Cells_of_16/seed_3'
+    shutil.copytree(folder, second)
+    lines = error_lines({folder: other, second: other})
+    assert [line['row'] for line in lines[::2]] == ['a/Cells_of_16', 'b/Cells_of_16']
 
 
 def test_the_picture_has_what_was_counted():
