@@ -59,7 +59,7 @@ def _row_names(folders: dict[Path, Path]) -> dict[Path, str]:
     """By run: the row that a study has written into its result, else the end of its folder."""
     short = shortest_names([str(folder) for folder in folders.values()])
     names = {}
-    for (run, folder), name in zip(folders.items(), short):
+    for run, name in zip(folders, short):
         result = run / 'result.json'
         names[run] = json.loads(result.read_text('utf-8'))['row'] if result.is_file() else name
     # Two studies may have rows of one name.
