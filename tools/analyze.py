@@ -47,7 +47,12 @@ from mmdet_yolo2fl.analysis.predictions import (
     save_predictions,
 )
 from mmdet_yolo2fl.analysis.report import write_report
-from mmdet_yolo2fl.analysis.run_folder import find_checkpoint, find_config, find_runs
+from mmdet_yolo2fl.analysis.run_folder import (
+    find_checkpoint,
+    find_config,
+    find_runs,
+    is_of_study,
+)
 from mmdet_yolo2fl.analysis.summary import image_names, summarize, write_tables
 from mmdet_yolo2fl.analysis.training_log import read_training_log
 from mmdet_yolo2fl.analysis.truths import load_truths
@@ -69,9 +74,13 @@ def make_parser():
         'run', nargs='*', type=Path, help='work directory of a training, or one with several'
     )
     parser.add_argument('--config', help="default: the run's")
-    parser.add_argument('--checkpoint', help="default: the run's best_*.pth, or else its last")
     parser.add_argument(
-        '--split', choices=('test', 'val'), default='test', help='of the config (default: test)'
+        '--checkpoint', help="default: the run's best_*.pth, or else its last; a study's last"
+    )
+    parser.add_argument(
+        '--split',
+        choices=('test', 'val'),
+        help='of the config (default: test; of a run of a study val, on which its figures are)',
     )
     parser.add_argument(
         '--out',
@@ -124,6 +133,7 @@ def complete(args, run=None, out=None):
     """The arguments for one run, or without one; what they leave open is the run's."""
     args = copy.copy(args)
     args.run = run
+    args.split = args.split or ('val' if run is not None and is_of_study(run) else 'test')
     if run is not None:
         args.config = args.config or str(find_config(run))
         if not args.checkpoint and not args.predictions:
@@ -265,8 +275,9 @@ def analyze_all(args, parser, runs):
             of_run = complete(args, run)
             files, summaries[run] = analyze(of_run, read_config(of_run, parser))
             print(files[0])
-        except (OSError, ValueError) as error:
-            print(f'Left out: {error}', file=sys.stderr)
+        # Whatever is wrong with one must not cost the others.
+        except (Exception, SystemExit) as error:
+            print(f'Left out: {type(error).__name__}: {error}', file=sys.stderr)
             failed.append(run)
     if not summaries:
         parser.error('none of the runs could be analyzed; the reasons are above')
@@ -291,7 +302,7 @@ def main(args=None):
     except (OSError, ValueError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        sys.exit('Broken off; nothing was written.')
+        sys.exit('Broken off; what was running has written nothing.')
     show(summary)
     others = ', '.join(path.name for path in files[1:])
     print(f'Open {files[0]} in a browser; beside it {others}')

@@ -202,14 +202,19 @@ def class_loss(cfg, detector, num_classes):
     )
 
 
+def _digits(value):
+    """Three that count, also of a small one: alpha 0 would leave the class out."""
+    return f'{value:#.3g}'
+
+
 def config_lines(figures):
     """Three ways to write the weights into the config."""
     loss, classes = figures['loss'], figures['classes'].values()
-    alphas = [f'{row["alpha"]:.3f}' for row in classes]
-    weights = [f'{row["effective_number_weight"]:.3f}' for row in classes]
+    alphas = [_digits(row['alpha']) for row in classes]
+    weights = [_digits(row['effective_number_weight']) for row in classes]
     if loss['background']:
-        alphas.append(f'{figures["alpha"]:.3f}')
-        weights.append('1.000')
+        alphas.append(_digits(figures['alpha']))
+        weights.append(_digits(1))
     start = 'loss_obj=None, ' if loss['joint'] else ''
     start += "loss_cls=dict(_delete_=True, type='BalancedFocalLoss', "
     start += f'use_sigmoid={not loss["background"]}, gamma=2.0, '
@@ -239,7 +244,7 @@ def study_text(figures, beside):
         path=repr(Path(path).as_posix()),
         # In a comment, which a line break in a name would end.
         names=', '.join(' '.join(name.split()) for name in figures['classes']),
-        alphas=', '.join(f'{row["alpha"]:.3f}' for row in figures['classes'].values()),
+        alphas=', '.join(_digits(row['alpha']) for row in figures['classes'].values()),
     )
 
 
@@ -260,8 +265,8 @@ def report(figures):
     for name, row in classes.items():
         lines.append(
             f'| {name} | {row["boxes"]} | {row["share"]:.1%} | {row["images"]} | {row["small"]} | '
-            f'{row["medium"]} | {row["large"]} | {row["effective_number_weight"]:.3f} | '
-            f'{row["inverse_frequency_weight"]:.3f} | {row["alpha"]:.3f} |'
+            f'{row["medium"]} | {row["large"]} | {_digits(row["effective_number_weight"])} | '
+            f'{_digits(row["inverse_frequency_weight"])} | {_digits(row["alpha"])} |'
         )
     lines += [
         '',

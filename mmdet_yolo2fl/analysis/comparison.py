@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from ..whole_files import write_png, write_text
 from .errors import KINDS
 from .figures import COLORS, SETTINGS
+from .run_folder import is_of_study
 from .summary import csv_text, shortest_names
 
 COUNTS = ('missed', 'false', *KINDS)
@@ -60,8 +61,12 @@ def _row_names(folders: dict[Path, Path]) -> dict[Path, str]:
     short = shortest_names([str(folder) for folder in folders.values()])
     names = {}
     for run, name in zip(folders, short):
-        result = run / 'result.json'
-        names[run] = json.loads(result.read_text('utf-8'))['row'] if result.is_file() else name
+        result = (
+            json.loads((run / 'result.json').read_text('utf-8'))
+            if is_of_study(run, ended=True)
+            else {}
+        )
+        names[run] = result.get('row', name)
     # Two studies may have rows of one name.
     is_clear = len(set(names.values())) == len(set(folders.values()))
     return names if is_clear else dict(zip(folders, short))
@@ -91,6 +96,15 @@ def mean_errors(lines: Sequence[dict]) -> list[dict]:
     return means
 
 
+def caption(summary: dict) -> str:
+    """What has been counted, by one of the summaries."""
+    facts = summary['facts']
+    return (
+        f'{facts["Data set"]}, IoU {summary["iou_thr"]:g}, predictions with scores from '
+        f'{summary["threshold_text"]} on'
+    )
+
+
 def markdown(means: Sequence[dict]) -> str:
     """The table of :func:`mean_errors`, with AP in points."""
     aps = [key for key in means[0] if key.startswith('ap')]
@@ -109,7 +123,7 @@ def markdown(means: Sequence[dict]) -> str:
 
 
 @matplotlib.rc_context(SETTINGS)
-def draw(means: Sequence[dict]) -> Figure:
+def draw(means: Sequence[dict], title: str = '') -> Figure:
     """For each class what is missed, to the left, and what is false, by its kind, to the right."""
     worst = {}
     for line in means:
@@ -138,7 +152,9 @@ def draw(means: Sequence[dict]) -> Figure:
         axis.xaxis.set_major_formatter(lambda value, _: f'{abs(value):g}')
         axis.grid(axis='x', alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='outside lower center', ncols=len(labels), frameon=False)
+    columns = min(len(labels), 2 * len(names))
+    figure.legend(handles, labels, loc='outside lower center', ncols=columns, frameon=False)
+    figure.suptitle(title, fontsize=9, wrap=True)
     return figure
 
 
@@ -148,7 +164,8 @@ def write_comparison(folder: Path, summaries: dict[Path, dict]) -> tuple[str, li
 
     Args:
         folder (Path): For them, made if need be.
-        summaries (dict[Path, dict]): As of :func:`error_lines`.
+        summaries (dict[Path, dict]): As of :func:`error_lines`, with ``facts`` (``Data set`` at
+            least) and ``threshold_text``, as ``tools/analyze.py`` adds them.
 
     Returns:
         tuple[str, list[Path]]: The table as Markdown, and the files.
@@ -158,12 +175,13 @@ def write_comparison(folder: Path, summaries: dict[Path, dict]) -> tuple[str, li
     """
     lines = error_lines(summaries)
     means = mean_errors(lines)
-    text, head = markdown(means), lines[0]
+    title, head = caption(next(iter(summaries.values()))), lines[0]
+    text = f'{title}:\n\n{markdown(means)}'
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f'errors.{kind}' for kind in ('csv', 'md', 'png')]
     write_text(files[0], csv_text(head, [[_short(line[key]) for key in head] for line in lines]))
     write_text(files[1], text + '\n')
-    write_png(files[2], draw(means), dpi=80)
+    write_png(files[2], draw(means, title), dpi=80)
     return text, files
 
 

@@ -1,5 +1,6 @@
 """What a training has left behind: its config and its checkpoints."""
 
+import os
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def find_runs(folder: Path) -> list[Path]:
         folder (Path): Of a training, or of several, as ``tools/study.py`` leaves them.
 
     Returns:
-        list[Path]: Without those that a study has begun and not ended.
+        list[Path]: Those of a study that have ended, also where one only evaluates a checkpoint.
 
     Raises:
         ValueError: If there is no such folder, or if it holds no run.
@@ -31,16 +32,20 @@ def find_runs(folder: Path) -> list[Path]:
         raise ValueError(f'{folder}: is empty. Name the work directory of a training')
     if any(found for pattern in ('*.py', *CHECKPOINTS) for found in folder.glob(pattern)):
         return [folder]
-    inside = sorted({path.parent for path in folder.glob('**/*.pth')}, key=_in_order)
-    # What a study trains has a hash of its config from the beginning and a result at the end.
-    runs = [
-        run
-        for run in inside
-        if (run / 'result.json').exists() or not (run / 'config_hash').exists()
-    ]
+    inside = [Path(path) for path, _, names in os.walk(folder, followlinks=True) if _is_run(names)]
+    runs = [run for run in inside if is_of_study(run, ended=True) or not is_of_study(run)]
     if inside and not runs:
         raise ValueError(f'{folder}: no run in it has ended yet: {", ".join(map(str, inside))}')
-    return runs or [folder]
+    return sorted(runs, key=_in_order) or [folder]
+
+
+def _is_run(names: list[str]) -> bool:
+    return 'result.json' in names or any(name.endswith('.pth') for name in names)
+
+
+def is_of_study(run: Path, ended: bool = False) -> bool:
+    """Whether ``tools/study.py`` has begun a run, or ended it."""
+    return (run / 'config_hash').exists() and (not ended or (run / 'result.json').exists())
 
 
 def _in_order(path: Path) -> list:
@@ -66,14 +71,15 @@ def find_config(folder: Path) -> Path:
 def find_checkpoint(folder: Path) -> Path:
     """The best checkpoint of a work directory, or else its last.
 
-    ``best_*.pth`` (the newest, if several metrics have one), the one that ``last_checkpoint``
-    names, the highest ``epoch_*.pth`` or ``iter_*.pth``.
+    ``best_*.pth`` (the newest, if several metrics have one; not in a run of a study, whose figures
+    are those of its last), the one that ``last_checkpoint`` names, the highest ``epoch_*.pth`` or
+    ``iter_*.pth``.
 
     Raises:
         ValueError: If there is none.
     """
     best = list(folder.glob(CHECKPOINTS[0]))
-    if best:
+    if best and not is_of_study(folder):
         return max(best, key=lambda path: path.stat().st_mtime)
     note = folder / 'last_checkpoint'
     if note.is_file():
@@ -85,6 +91,11 @@ def find_checkpoint(folder: Path) -> Path:
     numbered = [path for pattern in CHECKPOINTS[2:] for path in folder.glob(pattern)]
     if numbered:
         return max(numbered, key=lambda path: int(re.sub(r'\D', '', path.stem) or 0))
+    if is_of_study(folder, ended=True):
+        raise ValueError(
+            f'{folder}: has no checkpoint. It evaluates that of another run, which can be named '
+            'with --checkpoint, or its weights were not kept'
+        )
     raise ValueError(
         f'{folder}: has no checkpoint. Looked for {", ".join(CHECKPOINTS)}. If the training was '
         'interrupted before its first one, start it again (tools/train.py CONFIG); or give a '

@@ -23,7 +23,9 @@ def summary(missed, background, ap, truths=10):
     none |= dict(ap=None, ap50=None, ap_by_size=dict(small=None))
     some = none | dict(name='cell', truths=truths, missed=missed, threshold=0.3)
     some |= dict(background=background, localization=1, false=background + 1)
-    return dict(classes=[some | dict(ap=ap, ap50=2 * ap, ap_by_size=dict(small=ap)), none])
+    classes = [some | dict(ap=ap, ap50=2 * ap, ap_by_size=dict(small=ap)), none]
+    facts = {'Data set': 'CocoDataset val.json (val)'}
+    return dict(classes=classes, facts=facts, iou_thr=0.5, threshold_text='0.3')
 
 
 RUNS = {
@@ -61,6 +63,9 @@ def test_rows_by_the_names_of_their_study(tmp_path):
     folder = tmp_path / 'a/Cells_of_16/seed_3'
     folder.mkdir(parents=True)
     (folder / 'result.json').write_text(json.dumps(dict(row='Cells, of 16')))
+    (folder / 'config_hash').touch()
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b/result.json').write_text('[]')  # of no study
     other = RUNS[Path('study/plain')]
     lines = error_lines({folder: other, tmp_path / 'b': other})
     assert [line['row'] for line in lines[::2]] == ['Cells, of 16', 'b']
@@ -78,10 +83,22 @@ def test_the_picture_has_what_was_counted():
     assert bars['false: background'] == [3.5, 0] and bars['false: localization'] == [1, 1]
 
 
+def test_the_legend_of_one_class_is_whole():
+    means = [line for line in mean_errors(error_lines(RUNS)) if line['name'] == 'cell']
+    figure = draw(means, 'What has been counted ' * 5)
+    figure.canvas.draw()
+    (legend,), title = figure.legends, figure._suptitle
+    for part in (legend, title):
+        extent = part.get_window_extent()
+        assert figure.bbox.x0 <= extent.x0 and extent.x1 <= figure.bbox.x1
+
+
 def test_files(tmp_path):
     text, files = write_comparison(tmp_path / 'new', RUNS)
     assert [file.name for file in files] == ['errors.csv', 'errors.md', 'errors.png']
     assert files[1].read_text() == text + '\n'
+    what = 'CocoDataset val.json (val), IoU 0.5, predictions with scores from 0.3 on:'
+    assert text.startswith(f'{what}\n\n| class |')
     with open(files[0], newline='') as stream:
         lines = list(csv.DictReader(stream))
     assert len(lines) == 6 and lines[1]['ap'] == ''

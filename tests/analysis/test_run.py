@@ -67,16 +67,36 @@ def test_wrong_folders(tmp_path):
 
 
 def test_a_study_stands_for_its_runs(tmp_path):
+    study = tmp_path / 'study'
     for seed in (10, 2):
-        touch(tmp_path / f'focal/seed_{seed}/epoch_1.pth')
-    assert find_runs(tmp_path) == [tmp_path / 'focal/seed_2', tmp_path / 'focal/seed_10']
-    touch(tmp_path / 'focal/seed_2/config_hash')  # begun and not ended
-    assert find_runs(tmp_path) == [tmp_path / 'focal/seed_10']
+        touch(study / f'focal/seed_{seed}/epoch_1.pth')
+    # On another disk, say.
+    touch(tmp_path / 'elsewhere/epoch_1.pth')
+    (study / 'linked').symlink_to(tmp_path / 'elsewhere')
+    runs = [study / 'focal/seed_2', study / 'focal/seed_10', study / 'linked']
+    assert find_runs(study) == runs
+    touch(study / 'focal/seed_2/config_hash')  # begun and not ended
+    assert find_runs(study) == runs[1:]
+    touch(study / 'focal/seed_2/result.json')
+    assert find_runs(study) == runs
+    (study / 'focal/seed_2/result.json').unlink()
+    (study / 'focal/seed_10/epoch_1.pth').unlink()
     with pytest.raises(ValueError, match='no run in it has ended yet: .*seed_2'):
-        (tmp_path / 'focal/seed_10/epoch_1.pth').unlink()
-        find_runs(tmp_path)
-    touch(tmp_path / 'focal/seed_2/result.json')
-    assert find_runs(tmp_path) == [tmp_path / 'focal/seed_2']
+        find_runs(study / 'focal')
+
+
+def test_a_study_is_what_its_last_checkpoint_is(tmp_path):
+    """Its figures are those of the last evaluation, not of the best one."""
+    run = tmp_path / 'focal/seed_2'
+    for name in ('best_coco_bbox_mAP_epoch_1.pth', 'epoch_2.pth', 'config_hash', 'result.json'):
+        touch(run / name)
+    assert find_checkpoint(run) == run / 'epoch_2.pth'
+    # A row of one that evaluates checkpoints has none of its own.
+    for path in run.glob('*.pth'):
+        path.unlink()
+    assert find_runs(tmp_path) == [run]
+    with pytest.raises(ValueError, match='evaluates that of another run'):
+        find_checkpoint(run)
 
 
 def write_log(folder, name, rows, end=''):

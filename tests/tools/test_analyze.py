@@ -135,12 +135,20 @@ def test_several_runs_are_compared(run, main, tmp_path, monkeypatch, capsys):
     assert f'| {one[0]["name"]} | row | 2 | ' in text and text in capsys.readouterr().out
     # Two trainings by name; what is broken is named, and the others are compared.
     monkeypatch.chdir(tmp_path)
+    (study / 'row/seed_1/squares.py').write_text('x = 1 / 0')
     (study / 'row/seed_2/epoch_1.pth').write_bytes(b'cut')
-    with pytest.raises(SystemExit, match='Left out: .*seed_2'):
+    with pytest.raises(SystemExit, match='Left out: .*seed_1, .*seed_2'):
         main(run, study)
-    assert 'Left out: ' in capsys.readouterr().err
+    assert 'ZeroDivisionError' in capsys.readouterr().err
     lines = (tmp_path / 'work_dirs/compared/errors.csv').read_text().splitlines()
-    assert len(lines) == 1 + 2 * len(one) and lines[1].startswith('run,,')
+    assert len(lines) == 1 + len(one) and lines[1].startswith('run,,')
+
+
+def test_a_run_of_a_study_is_looked_at_where_its_figures_are_from(run, main):
+    assert '(test)' in main(run)['facts']['Data set']
+    (run / 'config_hash').touch()
+    assert '(val)' in main(run)['facts']['Data set']
+    assert '(test)' in main(run, '--split', 'test')['facts']['Data set']
 
 
 def test_usage_errors(run, tool, refused, tmp_path, monkeypatch):

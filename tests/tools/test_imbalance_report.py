@@ -6,6 +6,7 @@ from mmdet.models import CrossEntropyLoss
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
+from mmdet_yolo2fl.imbalance import class_weights, suggested_alpha
 from mmdet_yolo2fl.study import load_study
 
 CONFIG = """
@@ -55,7 +56,7 @@ def test_table_json_and_picture(tool, tmp_path, data_root, capsys):
     assert figures['classes']['blue']['alpha'] == 0.25
     assert figures['predictions_per_image'] == 6 * 4 * 5
     assert figures['predictions_per_positive'] == 120
-    assert '| red | 2 | 50.0% | 2 | 0 | 2 | 0 | 1.000 | 1.000 | 0.250 |' in printed
+    assert '| red | 2 | 50.0% | 2 | 0 | 2 | 0 | 1.00 | 1.00 | 0.250 |' in printed
     # One loss of both, as it was measured.
     loss = "loss_obj=None, loss_cls=dict(_delete_=True, type='BalancedFocalLoss', use_sigmoid=True"
     assert f'    {loss}, gamma=2.0, alpha=[0.250, 0.250], loss_weight=4.0)\n' in printed
@@ -90,8 +91,24 @@ def test_the_lines_for_the_config_are_of_the_options(tool, tmp_path, data_root, 
     tool('imbalance_report')([str(config(tmp_path, data_root)), *options])
     printed = capsys.readouterr().out
     assert 'gamma=2.0, alpha=[0.500, 0.500], loss_weight=4.0)' in printed
-    assert 'gamma=2.0, alpha=0.5, class_weight=[1.000, 1.000], loss_weight=4.0)' in printed
+    assert 'gamma=2.0, alpha=0.5, class_weight=[1.00, 1.00], loss_weight=4.0)' in printed
     assert "[dict(type='ClassWeightHook', beta=0.9)]" in printed
+
+
+def test_a_small_alpha_is_not_rounded_to_nothing(tool):
+    """With alpha 0 the loss would leave the class out."""
+    weights = class_weights([50000, 5], beta=0.9999)
+    alphas = suggested_alpha(weights, 0.25)
+    rows = [
+        dict(alpha=float(alpha), effective_number_weight=float(weight))
+        for alpha, weight in zip(alphas, weights)
+    ]
+    loss = dict(joint=False, background=False, options={}, hooks=False, only_alphas=True)
+    figures = dict(loss=loss, classes=dict(enumerate(rows)), alpha=0.25, beta=0.9999)
+    (line,) = tool('imbalance_report').__globals__['config_lines'](figures)
+    written = [float(text) for text in line.split('alpha=[')[1].split(']')[0].split(',')]
+    assert written == pytest.approx([float(alpha) for alpha in alphas], rel=0.01)
+    assert 0 < written[0] < 0.0005
 
 
 OF_OTHERS = """
