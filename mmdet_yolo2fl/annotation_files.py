@@ -48,7 +48,7 @@ def image_size(path: str | Path) -> tuple[int, int, int]:
 
 def check_lies_as_annotated(
     path: str | Path, annotated: tuple[int, int], loaded: tuple[int, int] | None = None
-) -> None:
+) -> bool:
     """Refuse an image that EXIF has laid across its annotation, or that has another size.
 
     Args:
@@ -56,6 +56,10 @@ def check_lies_as_annotated(
         annotated (tuple[int, int]): Width and height in the annotation.
         loaded (tuple[int, int], optional): Width and height as it was loaded. Defaults to those
             by MMCV's ``color_type='color'``, which follows EXIF.
+
+    Returns:
+        bool: Whether that can be told: False where EXIF turns the image upside down, mirrors it,
+        or turns a square one, since its size stays.
 
     Raises:
         ValueError: If it was loaded lying, and is annotated as EXIF turns it; if EXIF exchanges
@@ -66,7 +70,7 @@ def check_lies_as_annotated(
     try:
         width, height, turned = image_size(path)
     except UNREADABLE:  # by Pillow, or it is not here; whoever loads it will say more
-        return
+        return True
     if loaded not in (None, (width, height)) and (width, height) == tuple(annotated):
         raise ValueError(
             f'{path}: lies across its annotation, which is of {width}x{height}, as a camera has '
@@ -86,6 +90,7 @@ def check_lies_as_annotated(
             f'{annotated[0]:g}x{annotated[1]:g}: if the image was resized since, its boxes are '
             'elsewhere; take the one that was annotated, or correct the annotation'
         )
+    return not turned or (turned >= 5 and width != height)
 
 
 def read_names(path: Path) -> list[str]:

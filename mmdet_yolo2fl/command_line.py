@@ -12,7 +12,7 @@ from mmengine.device import get_device
 from mmengine.device import utils as device_utils
 from mmengine.runner import Runner
 
-from .datasets.annotation_check import check_annotations
+from .datasets.annotation_check import TURNED, check_annotations
 from .evaluators import coco_files
 
 
@@ -170,7 +170,8 @@ def check_data(
         except (OSError, ValueError) as error:
             parser.error(str(error))
         for what, count in sorted(skipped.items()):
-            print(f'{split}_dataloader: left out: {count} {what}')
+            verb = 'look whether the boxes fit to' if what == TURNED else 'left out:'
+            print(f'{split}_dataloader: {verb} {count} {what}')
 
 
 def _refuse_misspelt_keys(cfg: Config, options: dict, parser: argparse.ArgumentParser) -> None:

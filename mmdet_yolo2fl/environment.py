@@ -12,7 +12,7 @@ FAMILIES = (
     '      pip install --no-build-isolation onedl-mmdetection==3.5.1 "opencv-python<5"\n'
     "  - OpenMMLab's own, with PyTorch 2.1 to 2.5 (before 2.3 also numpy<2):\n"
     '      pip install "setuptools<81" openmim\n'
-    '      mim install "mmengine>=0.10" "mmcv>=2.0.0rc4,<2.2" mmdet==3.3.0\n'
+    '      mim install --no-build-isolation "mmengine>=0.10" "mmcv>=2.0.0rc4,<2.2" mmdet==3.3.0\n'
     'Install torch first (https://pytorch.org/get-started): mmcv compiles against it.'
 )
 

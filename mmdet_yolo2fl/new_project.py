@@ -50,6 +50,9 @@ def new_project(folder: str | Path) -> Path:
             for name in PARTS
         ]
         for copy in copies:
+            # The source may be read-only, and these files are to be changed.
+            for path in (copy, *copy.rglob('*')):
+                path.chmod(path.stat().st_mode | (0o700 if path.is_dir() else 0o600))
             copy.rename(folder / copy.name)
     return folder
 

@@ -17,6 +17,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.average_precision import ap_by_class
 from mmdet_yolo2fl.datasets import TinyTrafficDataset
+from tests.tools.conftest import write_data, write_squares
 
 ROOT = Path(__file__).parents[1]
 CONFIG = f"""
@@ -72,6 +73,23 @@ def test_leaves_everything_in_one_folder(run):
     for name in ('car', 'truck', 'pedestrian', 'cyclist'):
         expected = metrics[f'coco/{name}_precision']
         assert table[name][1] == pytest.approx(expected, abs=1e-3, nan_ok=True)
+
+
+def test_a_data_set_of_ones_own(tmp_path, monkeypatch):
+    """Its metric reads the truths from the file of annotations."""
+    monkeypatch.setenv('MMDET_YOLO2FL_DATA', str(tmp_path / 'embedded'))
+    root = write_data(tmp_path / 'data')
+    config, _ = write_squares(tmp_path, root)
+    with config.open('a') as stream:
+        stream.write(
+            "train_cfg = dict(max_epochs=1, val_interval=1)\nvisualizer = dict(name='own_demo')\n"
+            "_data = test_dataloader['dataset'] | dict(ann_file='train.json', test_mode=False)\n"
+            'train_dataloader = dict(\n'
+            '    batch_size=2, num_workers=0, persistent_workers=False, dataset=_data)\n'
+        )
+    tool('demo')(['--config', str(config), '--out', str(tmp_path / 'out')])
+    table = (tmp_path / 'out/results.md').read_text()
+    assert '| red |' in table and '| blue |' in table and '| all |' in table
 
 
 def test_the_curves_are_the_losses_and_not_what_they_looked_at(run):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmdet_yolo2fl.new_project import new_project
+from mmdet_yolo2fl.new_project import PARTS, new_project
 
 ROOT = Path(__file__).parents[1]
 
@@ -110,3 +110,19 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     with pytest.raises(FileExistsError, match='mine is there already'):
         new_project(tmp_path / 'mine')
     assert (tmp_path / 'mine' / 'notes.txt').exists()
+
+
+def test_of_a_read_only_source(tmp_path, monkeypatch):
+    source = tmp_path / 'source'
+    for name in PARTS:
+        (source / name / 'inner').mkdir(parents=True)
+        (source / name / 'inner/file.py').touch()
+    paths = [source, *source.rglob('*')]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    monkeypatch.setattr('mmdet_yolo2fl.new_project.SOURCES', [source])
+    new = new_project(tmp_path / 'mine')
+    for path in paths:
+        path.chmod(0o755)
+    assert {path.stat().st_mode & 0o777 for path in new.rglob('*.py')} == {0o644}
+    assert all(path.stat().st_mode & 0o700 == 0o700 for path in new.rglob('*') if path.is_dir())

@@ -32,7 +32,9 @@ class Machine:
         self.environment = environment = prepare.Environment(folder)
         environment.pip = lambda what, *arguments: self.steps.append(arguments)
         environment.works = self.works
-        prepare.check_compiler = lambda environment: None  # of the module made for this test
+        # Of the module made for this test.
+        prepare.check_compiler = lambda environment: None
+        prepare.has_wheel = lambda environment: True
 
     @property
     def mmcv(self):
@@ -131,13 +133,88 @@ def test_a_missing_compiler_is_told_before_compiling(prepare, tmp_path, monkeypa
     environment = prepare.Environment(tmp_path)
     environment.python = Path(sys.executable)
     cached = subprocess.CompletedProcess([], 0, stdout=' - onedl_mmcv-2.3.6-cp311.whl (33 MB)')
-    nothing = subprocess.CompletedProcess([], 0, stdout='No locally built wheels cached.')
+    nothing = subprocess.CompletedProcess([], 1, stdout='No locally built wheels cached.')
+    offered = subprocess.CompletedProcess([], 0, stdout='No locally built wheels cached.')
     monkeypatch.setattr(prepare.shutil, 'which', lambda _: None)
     monkeypatch.setattr(prepare.subprocess, 'run', lambda *_, **__: cached)
     prepare.check_compiler(environment)  # none is needed
+    monkeypatch.setattr(prepare.subprocess, 'run', lambda *_, **__: offered)
+    prepare.check_compiler(environment)  # nor where PIP_FIND_LINKS has a wheel
     monkeypatch.setattr(prepare.subprocess, 'run', lambda *_, **__: nothing)
     with pytest.raises(prepare.PrepareError, match='(?s)C.. compiler.*build-essential'):
         prepare.check_compiler(environment)
+
+
+@pytest.fixture
+def with_gpu(prepare, tmp_path, monkeypatch):
+    """An environment whose PyTorch says what it is told to, and an nvcc of CUDA 12.8."""
+    nvcc = tmp_path / 'cuda/bin/nvcc'
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text('#!/bin/sh\necho "Cuda compilation tools, release 12.8, V12.8.93"\n')
+    nvcc.chmod(0o755)
+    monkeypatch.setattr(prepare, 'has_wheel', lambda environment: False)
+    environment = prepare.Environment(tmp_path)
+
+    def says(is_seen, cuda, home=tmp_path / 'cuda'):
+        environment.ask = lambda code: [str(is_seen), cuda, str(home)]
+        return environment
+
+    return says
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='the compiler that is made up here is a shell script')
+def test_a_gpu_without_its_compiler_is_told_before_compiling(
+    prepare, with_gpu, tmp_path, monkeypatch
+):
+    prepare.check_cuda(with_gpu(True, '12.6'))
+    for cuda, home, words in (
+        ('13.0', tmp_path / 'cuda', 'built for CUDA 13.0, and there is nvcc of CUDA 12.8'),
+        ('13.0', '', 'built for CUDA 13.0, and there is no nvcc'),
+    ):
+        with pytest.raises(prepare.PrepareError, match=words):
+            prepare.check_cuda(with_gpu(True, cuda, home))
+    prepare.check_cuda(with_gpu(False, '', ''))
+    monkeypatch.setenv('FORCE_CUDA', '1')
+    prepare.check_cuda(with_gpu(False, '12.6'))
+    with pytest.raises(prepare.PrepareError, match='built without CUDA, .* 12.8'):
+        prepare.check_cuda(with_gpu(False, ''))
+
+
+def test_a_gpu_that_pytorch_does_not_see_is_told(prepare, with_gpu, monkeypatch, capsys):
+    prepare.check_cuda(with_gpu(False, '13.0'))
+    assert not capsys.readouterr().out
+    monkeypatch.setattr(prepare.shutil, 'which', lambda *_, **__: '/usr/bin/nvidia-smi')
+    prepare.check_cuda(with_gpu(False, '13.0'))
+    assert 'does not see the GPU' in capsys.readouterr().out
+
+
+def test_forced_cuda_wants_pytorch_for_it_and_ops_of_it(monkeypatch):
+    monkeypatch.setenv('FORCE_CUDA', '1')
+    spec = importlib.util.spec_from_file_location('prepare', ROOT / 'tools' / 'prepare.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module.shutil, 'which', lambda _: None)
+    monkeypatch.setattr(module.urllib.request, 'urlopen', None)
+    assert module.torch_arguments('') == [module.TORCH]
+    assert 'get_compiling_cuda_version' in module.PROBE_ALL
+
+
+def test_settings_of_the_compiler(prepare, monkeypatch):
+    assert prepare.compiler_settings() == dict(MAX_JOBS=str(os.cpu_count()))
+    monkeypatch.setenv('VSCMD_ARG_TGT_ARCH', 'x64')
+    assert prepare.compiler_settings()['DISTUTILS_USE_SDK'] == '1'
+
+
+def test_steps_are_given_the_settings(prepare, tmp_path, monkeypatch):
+    environment = prepare.Environment(tmp_path)
+    environment.python = Path(sys.executable)
+    monkeypatch.delenv('MAX_JOBS', raising=False)
+    code = 'import os; print("jobs", os.environ["MAX_JOBS"])'
+    environment.run('Default', '-c', code)
+    monkeypatch.setenv('MAX_JOBS', '77')
+    environment.run('Given', '-c', code)
+    log = environment.log.read_text()
+    assert f'jobs {os.cpu_count()}\n' in log and 'jobs 77\n' in log
 
 
 def test_without_a_gpu_the_index_of_small_builds_is_used_if_it_answers(prepare, monkeypatch):

@@ -22,7 +22,10 @@ try:
     from mmdet_yolo2fl.config_parts import type_name
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
-        sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
+        sys.exit(
+            'The package is not installed in this Python: `source .venv/bin/activate` after '
+            '`make env` in its checkout, or `pip install -e .` there'
+        )
     sys.exit(str(error))
 
 import argparse

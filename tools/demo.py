@@ -69,9 +69,9 @@ def load_config(args):
             f'{args.config}: counts iterations, and the demo shows epochs: use tools/train.py '
             f'{args.config}, then tools/analyze.py'
         )
-    # By the truths of the samples, which are written beside the detections.
-    options = {key: value for key, value in found[0].items() if key != 'ann_file'}
-    cfg.test_evaluator = dict(options, outfile_prefix=str(args.out / DETECTIONS))
+    # Without a file of annotations the truths of the samples are written beside the detections.
+    cfg.test_evaluator = dict(found[0], outfile_prefix=str(args.out / DETECTIONS))
+    cfg.test_dataloader = cfg.val_dataloader
     return cfg
 
 
@@ -177,7 +177,8 @@ def main(args=None):
             runner, minutes, metrics = train_and_evaluate(cfg)
     except (BlockingIOError, ValueError) as error:  # another process; no checkpoint is whole
         sys.exit(str(error))
-    table = ap_by_class(args.out / DETECTIONS)
+    classes = runner.test_dataloader.dataset.metainfo['classes']
+    table = ap_by_class(args.out / DETECTIONS, cfg.test_evaluator.get('ann_file'), classes)
     print('\nDrawing predictions')
     draw_predictions(runner, args.out)
     draw_curves(args.out)

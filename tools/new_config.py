@@ -27,7 +27,10 @@ try:
     )
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
-        sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
+        sys.exit(
+            'The package is not installed in this Python: `source .venv/bin/activate` after '
+            '`make env` in its checkout, or `pip install -e .` there'
+        )
     sys.exit(str(error))
 
 import argparse
@@ -37,7 +40,7 @@ from pathlib import Path
 
 from mmengine.registry import init_default_scope
 
-from mmdet_yolo2fl.datasets.annotation_check import NO_OBJECTS
+from mmdet_yolo2fl.datasets.annotation_check import NO_OBJECTS, TURNED
 from mmdet_yolo2fl.whole_files import write_text
 
 BASES = Path(__file__).resolve().parents[1] / 'configs/_base_'
@@ -132,7 +135,8 @@ def main(args=None):
     for name, number in counts.items():
         print(f'{number:8d} {name}')
     for reason, number in skipped.items():
-        print(f'Will be left out, {reason}: {number}')
+        verb = 'Look whether the boxes fit,' if TURNED in reason else 'Will be left out,'
+        print(f'{verb} {reason}: {number}')
     if f'training: {NO_OBJECTS}' in skipped:
         print('  (With --keep-empty they are trained on, too: on what is no object.)')
     if any(TOO_SMALL in reason for reason in skipped):

@@ -46,8 +46,18 @@ scores = torch.tensor([.9, .8, .7])
 for device in ['cpu'] + ['cuda'] * torch.cuda.is_available():
     assert nms(boxes.to(device), scores.to(device), 0.5)[1].tolist() == [0, 2]
 """
+if os.environ.get('FORCE_CUDA') == '1':  # there may be no GPU here to run them on
+    PROBE += 'from mmcv.ops import get_compiling_cuda_version as version\n'
+    PROBE += "assert version() != 'not available'\n"
 # MMDetection and the package; its own check_environment() explains what it finds.
 PROBE_ALL = PROBE + 'import mmdet, pytest, mmdet_yolo2fl\n'
+# What PyTorch says of the GPU, and where it looks for the compiler.
+PROBE_CUDA = """
+import torch
+from torch.utils.cpp_extension import CUDA_HOME
+for fact in torch.cuda.is_available(), torch.version.cuda or '', CUDA_HOME or '':
+    print(fact)
+"""
 
 
 class PrepareError(Exception):
@@ -82,7 +92,11 @@ class Environment:
             log.flush()
             offset = log.tell()
             process = subprocess.Popen(
-                [str(self.python), *arguments], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+                [str(self.python), *arguments],
+                cwd=ROOT,
+                env=compiler_settings() | os.environ,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -106,6 +120,13 @@ class Environment:
     def pip(self, what, *arguments):
         self.run(what, '-m', 'pip', 'install', *arguments)
 
+    def ask(self, code):
+        """The lines that ``code`` prints; none if it fails."""
+        result = subprocess.run(
+            [str(self.python), '-c', code], cwd=self.folder, capture_output=True, text=True
+        )
+        return result.stdout.splitlines()
+
     def works(self, code):
         """Whether the environment's Python runs ``code``; if not, the log tells why."""
         if not self.python.exists():
@@ -118,6 +139,15 @@ class Environment:
             with self.log.open('a', encoding='utf-8') as log:
                 log.write(f'\nprobe failed:\n{result.stderr}\n')
         return result.returncode == 0
+
+
+def compiler_settings():
+    """What MMCV's compilation needs and does not set by itself."""
+    # Its own default is never below four, which a small machine has no memory for.
+    settings = dict(MAX_JOBS=str(os.cpu_count()))
+    if 'VSCMD_ARG_TGT_ARCH' in os.environ:  # a prompt of Visual Studio, which PyTorch asks for
+        settings['DISTUTILS_USE_SDK'] = '1'
+    return settings
 
 
 def wanted(environment):
@@ -143,11 +173,13 @@ def torch_arguments(wish, look=True):
     """What pip gets to install PyTorch.
 
     Plain pip takes gigabytes of CUDA libraries on Linux. Without an NVIDIA driver the CPU build
-    is wanted, from PyTorch's own index if that can be reached.
+    is wanted, from PyTorch's own index if that can be reached; not where MMCV is to be compiled
+    for CUDA all the same.
     """
     if wish:
         return shlex.split(wish)
-    if look and sys.platform == 'linux' and not shutil.which('nvidia-smi'):
+    for_cpu = not shutil.which('nvidia-smi') and os.environ.get('FORCE_CUDA') != '1'
+    if look and sys.platform == 'linux' and for_cpu:
         try:
             urllib.request.urlopen(f'{CPU_INDEX}/torch/', timeout=5).close()
         except OSError as error:
@@ -181,25 +213,70 @@ def create(environment):
         )
 
 
+def has_wheel(environment):
+    """Whether pip has kept a wheel of MMCV, or finds one where it has been told to look."""
+    pip = [str(environment.python), '-m', 'pip']
+    kept = subprocess.run([*pip, 'cache', 'list', 'onedl_mmcv'], capture_output=True, text=True)
+    if '.whl' in kept.stdout:
+        return True
+    install = ['install', '--dry-run', '--no-deps', '--only-binary', ':all:', MMCV]
+    return not subprocess.run([*pip, *install], capture_output=True).returncode
+
+
+def check_cuda(environment):
+    """Refuse early what would fail at the end, once PyTorch is there: a GPU without its compiler.
+
+    Raises:
+        PrepareError: If MMCV must be compiled for a GPU, and there is no nvcc of the major version
+            of CUDA that PyTorch was built for.
+    """
+    is_seen, cuda, home, *_ = [*environment.ask(PROBE_CUDA), '', '', '']
+    is_forced = os.environ.get('FORCE_CUDA') == '1'
+    if is_seen == 'False' and cuda and shutil.which('nvidia-smi'):
+        print(
+            '  This PyTorch does not see the GPU, perhaps because its driver is too old for it:\n'
+            '  everything will run on the CPU. Another build: TORCH="..." make env\n'
+            '  (python3 tools/prepare.py --help).'
+        )
+    if is_seen != 'True' and not is_forced:
+        return
+    found = nvcc_version(home)
+    if not cuda or found.split('.')[0] != cuda.split('.')[0]:
+        build = f'for CUDA {cuda}' if cuda else 'without CUDA'
+        raise PrepareError(
+            f"MMCV's ops must be compiled for the GPU. This PyTorch was built {build}, and there "
+            f'is {"nvcc of CUDA " + found if found else "no nvcc"}: both must be of the same major '
+            "version. Install that version's CUDA toolkit (CUDA_HOME says where it lies), or take "
+            'a PyTorch for the one that is there (TORCH, see python3 tools/prepare.py --help), '
+            f'or leave the GPU aside: TORCH="{TORCH} --index-url {CPU_INDEX}" make env'
+        )
+
+
+def nvcc_version(home):
+    """Of the compiler in CUDA_HOME, such as 12.8; empty without one."""
+    nvcc = shutil.which('nvcc', path=str(Path(home, 'bin')))
+    if nvcc is None:
+        return ''
+    text = subprocess.run([nvcc, '--version'], capture_output=True, text=True).stdout
+    return text.partition('release ')[2].partition(',')[0]
+
+
 def check_compiler(environment):
     """Refuse early what would fail after minutes.
 
     Raises:
-        PrepareError: If there is no wheel of MMCV in pip's cache, and no C++ compiler or no
-            Python headers to compile it.
+        PrepareError: If pip finds no wheel of MMCV, and there is no C++ compiler or no Python
+            headers to compile it.
     """
-    cached = subprocess.run(
-        [str(environment.python), '-m', 'pip', 'cache', 'list', 'onedl_mmcv'],
-        capture_output=True,
-        text=True,
-    )
-    if '.whl' in cached.stdout:
+    if has_wheel(environment):
         return
     compilers = [os.environ.get('CXX', ''), 'c++', 'g++', 'clang++', 'cl']
     headers = Path(sysconfig.get_path('include'), 'Python.h')
     missing = []
-    # CXX may carry arguments, as in 'ccache g++'
-    if not any(shutil.which(shlex.split(compiler)[0]) for compiler in compilers if compiler):
+    # CXX may carry arguments, as in 'ccache g++'. On Windows PyTorch finds the compiler by itself.
+    if os.name != 'nt' and not any(
+        shutil.which(shlex.split(compiler)[0]) for compiler in compilers if compiler
+    ):
         missing.append('a C++ compiler')
     if not headers.is_file():
         missing.append(f"Python's headers ({headers})")
@@ -256,6 +333,8 @@ def prepare(environment):
     environment.chosen_torch.write_text(wish, 'utf-8')
     environment.pip('Build tools', *BUILD_TOOLS)
     if not environment.works(PROBE):
+        if not has_wheel(environment):
+            check_cuda(environment)
         install_mmcv(environment)
     # mmengine anew, in case the other family's has overwritten its files
     environment.pip('MMDetection', '--no-build-isolation', *MMDET, *OPENCV)
@@ -273,6 +352,12 @@ def prepare(environment):
 def is_ready(environment):
     stamped = environment.stamp.is_file() and environment.stamp.read_text() == wanted(environment)
     return stamped and environment.works(PROBE_ALL)
+
+
+def activation(environment):
+    """The command for the prompt."""
+    script = environment.python.parent / 'activate'
+    return str(script) if os.name == 'nt' else f'source {shlex.quote(str(script))}'
 
 
 @contextlib.contextmanager
@@ -310,7 +395,7 @@ def main(args=None):
         return 0 if ready else 1
     with one_at_a_time(environment.folder):
         if is_ready(environment):
-            print(f'Ready: {environment.folder}')
+            print(f'Ready: {environment.folder}. To work in it: {activation(environment)}')
             return 0
         start = time.monotonic()
         print(f'Preparing {environment.folder}. What the steps print goes to prepare.log in it.')
@@ -321,6 +406,7 @@ def main(args=None):
         except KeyboardInterrupt:
             return '\nInterrupted. What is done stays; the next run goes on from there.'
         print(f'Ready after {(time.monotonic() - start) / 60:.1f} minutes.')
+        print(f'To work in it: {activation(environment)}')
     return 0
 
 

@@ -1,6 +1,6 @@
 """Evaluates a detector: the command line of MMDetection's tools/test.py.
 
-python tools/test.py configs/yolov2_fl.py work_dirs/yolov2_fl/epoch_10.pth
+python tools/test.py configs/yolov2_fl.py work_dirs/yolov2_fl/epoch_3.pth
 python tools/test.py CONFIG CHECKPOINT --show-dir painted     draws predictions beside truths
 python tools/test.py CONFIG CHECKPOINT --tta                  on flipped images too
 """
@@ -11,7 +11,10 @@ try:
     from mmdet_yolo2fl.command_line import add_arguments, check_data, load_config
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':
-        sys.exit('The package is not installed: run `pip install -e .` in its checkout, or `make`')
+        sys.exit(
+            'The package is not installed in this Python: `source .venv/bin/activate` after '
+            '`make env` in its checkout, or `pip install -e .` there'
+        )
     sys.exit(str(error))
 
 import argparse

@@ -37,6 +37,7 @@ OTHER_CLASSES = 'objects of classes that the config does not name'
 IGNORED = 'boxes marked as difficult or as a crowd: neither object nor background'
 NO_OBJECTS = 'images without objects (filter_empty_gt)'
 # The metric reads the file itself, or takes all that the data set has.
+TURNED = 'images that EXIF turns upside down, mirrors, or turns though they are square'
 COUNTED = ', but counted as missed by the evaluation'
 
 
@@ -61,7 +62,7 @@ def check_annotations(
 
     Returns:
         Counter: What the data set will leave out, and how often; and whether an evaluation
-        counts it nevertheless.
+        counts it nevertheless. Under ``TURNED`` what is not left out, but should be looked at.
 
     Raises:
         FileNotFoundError: If an annotation file or an image is missing.
@@ -124,7 +125,8 @@ def _check_coco(
         sizes[number] = _size(*(_get(image, key, (int, float), where) for key in SIDES), where)
         if images:
             file = Path(data.data_prefix.get('img', ''), name)
-            _check_image(file, where, sizes[number] if look_inside else None)
+            if not _check_image(file, where, sizes[number] if look_inside else None):
+                skipped[TURNED] += 1
     categories = {one['id']: one['name'] for one in content['categories']}
     seen, with_objects = set(), set()
     records = Counter(image['file_name'] for image in content['images'])
@@ -272,8 +274,8 @@ def _check_voc(
         sides = None
         if size is not None:  # else MMDetection looks at the image
             sides = _size(*(_number(size, key, path, int) for key in SIDES), str(path))
-            if images and look_inside:
-                _check_image(image, where, sides)
+            if images and look_inside and not _check_image(image, where, sides):
+                skipped[TURNED] += 1
         seen.append((False, sides))
         for thing in root.findall('object'):
             class_name = _text(thing, 'name', path)
@@ -300,8 +302,11 @@ def _check_voc(
 CHECKS = {CocoDataset.load_data_list: _check_coco, XMLDataset.load_data_list: _check_voc}
 
 
-def _check_image(path: Path, where: str, annotated: tuple | None = None) -> None:
-    """It is there, and not empty; and if its annotated size is given, it does not lie across."""
+def _check_image(path: Path, where: str, annotated: tuple | None = None) -> bool:
+    """It is there, and not empty; and if its annotated size is given, it does not lie across.
+
+    False if EXIF turns it, and nobody can tell whether its boxes turn with it.
+    """
     try:
         size = os.stat(path).st_size
     except OSError as error:
@@ -310,8 +315,7 @@ def _check_image(path: Path, where: str, annotated: tuple | None = None) -> None
         raise ValueError(f'{where}: {str(path)!r} is no name of a file') from error
     if size == 0:
         raise ValueError(f'{where}: the image {path} is empty')
-    if annotated:
-        check_lies_as_annotated(path, annotated)
+    return not annotated or check_lies_as_annotated(path, annotated)
 
 
 def _name(entry: Any) -> str:

@@ -14,13 +14,14 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmdet_yolo2fl.annotation_files import image_size
+from mmdet_yolo2fl.annotation_files import check_lies_as_annotated, image_size
 from mmdet_yolo2fl.command_line import check_data
 from mmdet_yolo2fl.datasets.annotation_check import (
     COUNTED,
     IGNORED,
     OTHER_CLASSES,
     OUTSIDE,
+    TURNED,
     check_annotations,
 )
 from mmdet_yolo2fl.evaluators import coco_files, evaluators
@@ -128,11 +129,11 @@ def test_files_of_metrics():
     assert evaluators(config, 'val', 'test') == [metrics[2], *metrics]
 
 
-def turn(path):
-    """Stored as before, with a note to be turned on its side."""
+def turn(path, orientation=6):
+    """Stored as before, with a note to be turned, by default on its side."""
     image = Image.open(path)
     note = image.getexif()
-    note[0x0112] = 6
+    note[0x0112] = orientation
     # (OpenCV's TIFF files are compressed in a way that not every Pillow can write.)
     image.save(path, exif=note, **(dict(compression='raw') if path.suffix == '.tif' else {}))
 
@@ -160,6 +161,28 @@ def test_an_image_that_lies_across_its_annotation(tmp_path, write):
     image.unlink()
     ignoring = TRANSFORMS.build(dict(type='CheckedLoadImageFromFile', ignore_empty=True))
     assert ignoring(data.get_data_info(0)) is None
+
+
+@pytest.mark.parametrize('write', [coco, voc])
+def test_an_image_whose_size_does_not_tell_whether_its_boxes_turn_with_it(tmp_path, write, capsys):
+    cfg = write(tmp_path)
+    image = tmp_path / ('1.jpg' if write is coco else 'JPEGImages/my photo.jpg')
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+    turn(image, 3)
+    assert check_annotations(cfg, sizes=True) == {TURNED: 1}
+    assert not check_annotations(cfg)
+    check_data(Config(dict(val_dataloader=dict(dataset=cfg))), argparse.ArgumentParser(), 'val')
+    assert f'look whether the boxes fit to 1 {TURNED}' in capsys.readouterr().out
+    # A square one, on its side.
+    square = tmp_path / 'square.jpg'
+    cv2.imwrite(str(square), np.zeros((40, 40, 3), np.uint8))
+    assert check_lies_as_annotated(square, (40, 40))
+    turn(square)
+    assert not check_lies_as_annotated(square, (40, 40))
+    # Annotated as it is shown: the size tells.
+    cv2.imwrite(str(square), np.zeros((40, 60, 3), np.uint8))
+    turn(square)
+    assert check_lies_as_annotated(square, (40, 60))
 
 
 def test_an_image_that_is_loaded_lying_but_annotated_upright(tmp_path):

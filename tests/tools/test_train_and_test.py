@@ -324,7 +324,8 @@ def test_without_the_package(name, tmp_path):
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.splitlines() == [
-        'The package is not installed: run `pip install -e .` in its checkout, or `make`'
+        'The package is not installed in this Python: `source .venv/bin/activate` after '
+        '`make env` in its checkout, or `pip install -e .` there'
     ]
 
 
