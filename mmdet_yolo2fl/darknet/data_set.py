@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -91,8 +91,8 @@ def darknet_to_coco(
         )
     lists = {
         split: _resolve(options[split], data, f'list of {split} images')
-        for split in splits
-        if split in options
+        for split in SPLITS  # the first is for training, in whatever order they were asked for
+        if split in splits and split in options
     }
     if not lists:
         raise ValueError(f'{data}: none of {", ".join(f"{split}=" for split in splits)} in it')
@@ -150,8 +150,11 @@ def coco_to_darknet(
     if split not in SPLITS:
         raise ValueError(f'split must be one of {SPLITS}, got {split!r}')
     names, images = _read_coco(annotations, Path(image_root), report)
-    paths = [(out / IMAGES / split / name).as_posix() for name in images]
-    labels = [(out / 'labels' / split / name).with_suffix('.txt').as_posix() for name in images]
+    paths = [f'{_start(out, IMAGES, split)}{name}' for name in images]
+    labels = [
+        f'{_start(out, "labels", split)}{Path(name).with_suffix(".txt").as_posix()}'
+        for name in images
+    ]
     lost = [path for path, label in zip(paths, labels) if darknets_label(path) != label]
     if lost:
         print_log(
@@ -170,7 +173,7 @@ def coco_to_darknet(
             raise ValueError(
                 f'{names_path}: another split has the classes {former}, {annotations} has {names}'
             )
-    for file, reason in _foreign(out, split, Path(image_root), copy_images):
+    for file, reason in _foreign(out, split, Path(image_root), copy_images, images):
         raise ValueError(
             f'{file}: would be lost, and {reason}: give another folder than {out}, or move it away'
         )
@@ -226,13 +229,18 @@ def _is_of_split_alone(out: Path, split: str) -> bool:
     if not data.is_file() or not listed.is_file():
         return False
     lines = listed.read_text(encoding='utf-8', errors='replace').splitlines()
-    start = f'{(out / IMAGES / split).as_posix()}/'
+    start = _start(out, IMAGES, split)
     is_alone = {*SPLITS} & {*_read_options(data)} == {split}
     return is_alone and all(line.startswith(start) for line in lines)
 
 
+def _start(out: Path, kind: str, split: str) -> str:
+    """How the paths of a split begin. AlexeyAB's fork looks for ``/JPEGImages/``, with a slash."""
+    return f'{"./" if out == Path() else ""}{(out / kind / split).as_posix()}/'
+
+
 def _foreign(
-    out: Path, split: str, image_root: Path, copy_images: bool
+    out: Path, split: str, image_root: Path, copy_images: bool, images: Container[str]
 ) -> Iterator[tuple[Path, str]]:
     """Images and labels in the way that no earlier call has made, and why one thinks so."""
     folder, labels = out / IMAGES / split, out / 'labels' / split
@@ -244,13 +252,15 @@ def _foreign(
             yield file, f'is neither a link nor a copy of an image in {image_root}'
         elif not filecmp.cmp(file, source, shallow=False):
             yield file, f'is another image than {source}'
-        # The original itself, to which the link would point.
-        elif not copy_images and folder.resolve() in source.resolve().parents:
+        # The original itself: a link would point to it, and a copy is made of those listed alone.
+        elif folder.resolve() in source.resolve().parents and not (
+            copy_images and file.relative_to(folder).as_posix() in images
+        ):
             yield file, 'is the image itself, and no copy'
     known = {file.relative_to(folder).with_suffix('.txt') for file in _files(folder)}
     if (out / f'{split}.txt').is_file():  # of images that a call has replaced that was broken off
         lines = (out / f'{split}.txt').read_text(encoding='utf-8', errors='replace').splitlines()
-        start = f'{folder.as_posix()}/'
+        start = _start(out, IMAGES, split)
         known |= {
             Path(line.removeprefix(start)).with_suffix('.txt')
             for line in lines

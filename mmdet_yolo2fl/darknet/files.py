@@ -29,7 +29,8 @@ def read_text(path: str | Path, kind: str, errors: str = 'strict') -> str:
         text = content.decode('utf-8-sig', errors)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f'{path}: byte {error.start} is no text, hence this is no {kind}'
+            f'{path}: byte {error.start} is no UTF-8: save this {kind} as UTF-8 '
+            '(iconv -f CP1252 -t UTF-8 OLD > NEW), or it is none'
         ) from error
     if '\0' in text and errors != 'strict':
         raise ValueError(f'{path}: byte {content.index(0)} is no text, hence this is no {kind}')

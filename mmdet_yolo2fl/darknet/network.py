@@ -24,6 +24,8 @@ PLAIN = dict(
     maxpool=dict(maxpool_depth=0, antialiasing=0),
     route=dict(groups=1, group_id=0),
 )  # fmt: skip
+# Darknet's own short names.
+SYNONYMS = dict(conv='convolutional', max='maxpool')
 BACKBONES = (Darknet19, DarknetTiny)
 # Behind the backbone: with pass-through, or straight to the last convolution.
 WITH_PASSTHROUGH = re.compile(r'((?:c3 )*)r (c1 )?g r ((?:c3 )*)c1 ')
@@ -38,6 +40,7 @@ class DarknetNetwork:
         path (Path): The cfg.
         net (Section): Its ``[net]``.
         region (Section): Its ``[region]``.
+        layers (list[Section]): What lies between them.
         convolutions (list[Section]): In the order of the weights file.
         shapes (list[tuple[int, int, int]]): For each (input channels, filters, kernel size).
         backbone (type): ``Darknet19`` or ``DarknetTiny``.
@@ -53,6 +56,7 @@ class DarknetNetwork:
     path: Path
     net: Section
     region: Section
+    layers: list[Section]
     convolutions: list[Section]
     shapes: list[tuple[int, int, int]]
     backbone: type
@@ -121,6 +125,8 @@ def read_network(path: str | Path) -> DarknetNetwork:
             message names the file, the section and its line.
     """
     sections = read_cfg(path)
+    for section in sections:
+        section.name = SYNONYMS.get(section.name, section.name)
     net, layers = sections[0], sections[1:]
     if net.name not in ('net', 'network'):
         net.fail('a cfg starts with [net]')
@@ -160,6 +166,7 @@ def read_network(path: str | Path) -> DarknetNetwork:
         path=Path(path),
         net=net,
         region=region,
+        layers=layers,
         convolutions=convolutions,
         shapes=[],
         backbone=backbone,

@@ -91,7 +91,12 @@ class PretrainedDarknet:
         filter_size = last.conv.in_channels + 1
         if left == last.size or left < 0:
             return None
-        if left == 0 or left % filter_size:
+        if left == 0:
+            return (
+                f'{self.checkpoint}: ends before the last convolution: {last.name} is not loaded '
+                'and starts at random'
+            )
+        if left % filter_size:
             raise ValueError(
                 f'{self.checkpoint}: has {len(values)} numbers, but this detector has '
                 f'{before + last.size}, and {before} without its last convolution: the file '

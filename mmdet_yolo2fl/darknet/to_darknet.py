@@ -130,6 +130,12 @@ def _check_detector(model: nn.Module, config: Config) -> None:
             'reads such weights with softmax=0: for it, write '
             'darknet=dict(region=dict(softmax=0)) into the config'
         )
+    if head.use_sigmoid_cls and neck is not None and neck.reorg is not darknet_reorg:
+        raise ValueError(
+            f"{config.filename}: neck.reorg is not 'darknet': that becomes a [reorg3d], which only "
+            "AlexeyAB's fork has, and the head's sigmoids only Darknet's master reads. Train with "
+            "reorg='darknet', or with a softmax"
+        )
     # What lies behind the last of out_indices is not built.
     last = len(backbone.stages) - 1
     expected = (last,) if neck is None else (last - 1, last)

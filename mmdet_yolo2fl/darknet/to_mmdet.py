@@ -24,9 +24,9 @@ from .weights import convolutions, load_convolution, read_weights
 
 # The sizes of multi-scale training, `random=1`.
 MIN_SCALE, MAX_SCALE = 320, 608
-# Options of training in AlexeyAB's fork that have no counterpart in the config.
+# Options of training, most of AlexeyAB's fork, that have no counterpart in the config.
 IGNORED = ('adam', 'mosaic', 'mixup', 'cutmix', 'blur', 'gaussian_noise', 'ema_alpha')
-IGNORED += ('dynamic_minibatch',)
+IGNORED += ('dynamic_minibatch', 'clip')
 META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'pad_offset')
 
 
@@ -210,7 +210,7 @@ def mmdet_config(
             custom_imports=dict(imports=['mmdet_yolo2fl'], allow_failed_imports=False),
             default_scope='mmdet',
             darknet=dict(net=dict(network.net.options), region=dict(network.region.options)),
-            model=_model(network, train),
+            model=_model(network, train, letterbox),
             train_pipeline=train_pipeline,
             test_pipeline=test_pipeline,
             train_dataloader=dict(
@@ -281,9 +281,12 @@ def training_options(network: DarknetNetwork) -> dict:
         left_out.append('policy')
     for key in left_out:
         _leave_out(f'{net.path}: {key}={net.options[key]}')
+    for layer in network.layers:
+        for key, default in (('stopbackward', 0), ('learning_rate', 1)):
+            if layer.number(key, default) != default:
+                value = layer.options[key]
+                _leave_out(f'{net.path}:{layer.line}: [{layer.name}] {key}={value}')
     for layer in network.convolutions:
-        if layer.integer('stopbackward', 0):
-            _leave_out(f'{net.path}:{layer.line}: [{layer.name}] stopbackward=1')
         if layer.integer('batch_normalize', 0) > 1:  # over several batches
             _leave_out(
                 f'{net.path}:{layer.line}: batch_normalize={layer.options["batch_normalize"]}'
@@ -362,7 +365,7 @@ def _factor(net: Section, key: str) -> float:
     return max(value, 1 / value)
 
 
-def _model(network: DarknetNetwork, train: dict) -> dict:
+def _model(network: DarknetNetwork, train: dict, letterbox: bool) -> dict:
     region, filters = network.region, network.filters
     channels = network.net.integer('channels', 3)
     layer_cfg = dict(
@@ -419,8 +422,8 @@ def _model(network: DarknetNetwork, train: dict) -> dict:
         class_scale=region.number('class_scale', 1),
         coord_scale=region.number('coord_scale', 1),
         rescore=bool(region.integer('rescore', 0)),
-        # AlexeyAB's fork, which has the focal loss, does not weight by the area.
-        coord_area_weight=not focal,
+        # AlexeyAB's fork, which has the focal loss and stretches, does not weight by the area.
+        coord_area_weight=letterbox and not focal,
         coord_prefill=12800,
         normalizer='batch',
         prior_prob=None,

@@ -14,6 +14,8 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet, to_darknet
 from mmdet_yolo2fl.darknet.cfg import read_cfg
+from mmdet_yolo2fl.darknet.network import read_network
+from mmdet_yolo2fl.darknet.to_mmdet import class_names, mmdet_config
 from mmdet_yolo2fl.darknet.weights import Header, convolutions, read_weights
 from mmdet_yolo2fl.datasets.transforms import DarknetResize
 from mmdet_yolo2fl.detector import load_detector
@@ -293,11 +295,11 @@ def test_options_of_training_that_forks_have(tmp_path, monkeypatch):
     monkeypatch.setattr(
         'mmdet_yolo2fl.darknet.to_mmdet.print_log', lambda message, **_: said.append(message)
     )
-    net = 'flip=0\nadam=1\nmosaic=0\nema_alpha=.999\n'
+    net = 'flip=0\nadam=1\nmosaic=0\nema_alpha=.999\nclip=5\n'
     cfg, weights = networks.write(tmp_path, **TINY | dict(net=net))
     config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
     assert 'RandomFlip' not in [step.type for step in config.train_pipeline]
-    for option in ('adam=1', 'ema_alpha=.999'):
+    for option in ('adam=1', 'ema_alpha=.999', 'clip=5'):
         assert [message for message in said if f'{option} is left out' in message]
     assert not [message for message in said if 'mosaic' in message]
 
@@ -325,6 +327,29 @@ def test_what_the_recipe_cannot_take_over_is_named(tmp_path, monkeypatch):
     assert config.train_dataloader.batch_size == 10
     hsv = next(step for step in config.train_pipeline if step.type == 'DarknetHSV')
     assert hsv.saturation == pytest.approx(1 / 0.75)
+
+
+def test_rates_and_stops_of_single_layers_are_named(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'mmdet_yolo2fl.darknet.to_mmdet.print_log', lambda message, **_: said.append(message)
+    )
+    cfg, weights = networks.write(tmp_path, **VOC)
+    text = edit(cfg.read_text(), '[maxpool]', '[maxpool]\nstopbackward=1')
+    text = edit(text, '[convolutional]', '[convolutional]\nlearning_rate=0')
+    cfg.write_text(text)
+    darknet_to_mmdet(cfg, weights, tmp_path)
+    for option in ('[maxpool] stopbackward=1', '[convolutional] learning_rate=0'):
+        assert len([message for message in said if f'{option} is left out' in message]) == 1
+
+
+def test_darknets_short_names_of_sections(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY)
+    expected = darknet_to_mmdet(cfg, weights, tmp_path / 'long')
+    text = cfg.read_text().replace('[convolutional]', '[conv]').replace('[maxpool]', '[max]')
+    cfg.write_text(text)
+    found = darknet_to_mmdet(cfg, weights, tmp_path / 'short')
+    assert [file.read_bytes() for file in found] == [file.read_bytes() for file in expected]
 
 
 def test_the_recipe_of_a_wide_input(tmp_path):
@@ -361,6 +386,11 @@ def test_training_and_testing_resize_alike(tmp_path):
         return next(step for step in config.train_pipeline if step.type == 'DarknetJitter')
 
     assert jitter(letterbox=False).variant == 'alexeyab' and 'variant' not in jitter(letterbox=True)
+    # Nor does that fork weight the boxes by their area.
+    network = read_network(cfg)
+    for letterbox in (True, False):
+        config = mmdet_config(network, class_names(network), letterbox)
+        assert config.model.bbox_head.coord_area_weight == letterbox
     cfg.write_text(cfg.read_text().replace('jitter=.2', 'jitter=.6'))
     jitter(letterbox=True)
     with pytest.raises(ValueError, match='jitter=.6: must be less than 0.5 where'):
@@ -529,7 +559,7 @@ def test_bad_names_are_refused(tmp_path):
     with pytest.raises(ValueError, match="'same' stands there twice"):
         darknet_to_mmdet(cfg, weights, tmp_path / 'out')
     names.write_bytes(b'\xff\xfe' * 20)
-    with pytest.raises(ValueError, match='byte 0 is no text'):
+    with pytest.raises(ValueError, match='byte 0 is no UTF-8: save this file of class names'):
         darknet_to_mmdet(cfg, weights, tmp_path / 'out')
 
 
@@ -582,6 +612,21 @@ def test_a_joint_head_gets_an_objectness_of_one(converted):
             found.append((head._scores(pred), pred[..., :4]))
     torch.testing.assert_close(*(scores for scores, _ in found))
     assert torch.equal(*(boxes for _, boxes in found))
+
+
+def test_sigmoids_and_reorg3d_have_no_darknet_in_common(converted):
+    config, checkpoint, out = converted
+    config.merge_from_dict(
+        dict(
+            model=dict(
+                bbox_head=dict(loss_cls=dict(use_sigmoid=True)), neck=dict(reorg='channel_major')
+            )
+        )
+    )
+    config.darknet.region.softmax = '0'
+    with pytest.raises(ValueError, match='reorg3d.*only Darknet'):
+        mmdet_to_darknet(config, checkpoint, out)
+    assert not out.exists()
 
 
 def test_cells_of_16_pixels(tmp_path):

@@ -198,6 +198,15 @@ def test_images_that_mmcv_turns(tmp_path):
     assert report.counts[key] == 1
 
 
+def test_training_comes_first_however_it_was_asked_for(tmp_path):
+    path = coco_file(tmp_path)
+    for split in ('train', 'valid'):
+        coco_to_darknet(path, tmp_path / 'images', tmp_path / 'set', split)
+    data, out = tmp_path / 'set/obj.data', tmp_path / 'coco'
+    written = darknet_to_coco(data, out, splits=['valid', 'train'])[3]
+    assert [file.name for file in written] == ['train.json', 'valid.json']
+
+
 def test_relative_paths(tmp_path, monkeypatch):
     root = tmp_path / 'work' / 'data' / 'mine'
     make_set(root, {'images/a.jpg': '0 0.5 0.5 1 1'})
@@ -441,6 +450,24 @@ def test_an_earlier_call_is_replaced(tmp_path):
     # The copies serve as originals.
     coco_to_darknet(coco_file(tmp_path), images, out, copy_images=True)
     coco_to_darknet(coco_file(tmp_path), out / 'JPEGImages/train', out, copy_images=True)
+    # But not those that are not annotated, nor labels made by hand for them.
+    originals = out / 'JPEGImages/train'
+    (originals / 'b.jpg').write_bytes(b'mine')
+    (out / 'labels/train/b.txt').write_text('mine')
+    with pytest.raises(ValueError, match='b.jpg: would be lost, and is the image itself'):
+        coco_to_darknet(coco_file(tmp_path), originals, out, copy_images=True)
+    assert (originals / 'b.jpg').read_bytes() == b'mine'
+    assert (out / 'labels/train/b.txt').read_text() == 'mine'
+
+
+def test_in_the_present_folder_the_forks_find_the_labels_too(tmp_path, monkeypatch):
+    """They put labels in the place of ``/JPEGImages/``, with both slashes."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        coco_to_darknet(coco_file(tmp_path), 'images', '.')
+    (line,) = (tmp_path / 'train.txt').read_text().splitlines()
+    label = line.replace('/JPEGImages/', '/labels/', 1).replace('.jpg', '.txt')
+    assert '/JPEGImages/' in line and (tmp_path / label).is_file()
 
 
 @pytest.mark.parametrize('copy_images', [False, True])

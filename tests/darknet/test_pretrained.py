@@ -102,6 +102,30 @@ def test_a_whole_detector(tmp_path, monkeypatch, classes):
         assert state['bbox_head.conv_pred.weight'].std() < 0.02  # the head's own init_cfg
 
 
+def test_a_detector_without_its_last_convolution(tmp_path, monkeypatch):
+    """As ``darknet partial`` cuts it, to start other classes."""
+    init_default_scope('mmdet')
+    cfg, weights = networks.write(tmp_path, **NARROW)
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path)
+    config = Config.fromfile(config)
+    expected, _ = load_detector(config, checkpoint)
+    last = expected.bbox_head.conv_pred
+    size = sum(parameter.numel() for parameter in last.parameters())
+    weights.write_bytes(weights.read_bytes()[: -4 * size])
+    config.model.init_cfg = dict(type='PretrainedDarknet', checkpoint=str(weights))
+    model, log = MODELS.build(config.model), []
+    monkeypatch.setattr(
+        'mmdet_yolo2fl.darknet.pretrained.print_log', lambda message, **_: log.append(message)
+    )
+    model.init_weights()
+    assert 'ends before the last convolution' in '\n'.join(log)
+    state = model.state_dict()
+    assert state['bbox_head.seen'] == 0
+    for key, value in expected.state_dict().items():
+        if 'conv_pred' not in key and key != 'bbox_head.seen':
+            assert torch.equal(state[key], value), key
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / 'some.weights'
     path.write_bytes(backbone_weights()[:-4])

@@ -1,6 +1,7 @@
 """One of two processes that share a batch."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
@@ -9,6 +10,8 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import init_default_scope
 from tiny_run import RandomBoxes, model_cfg
 from torch import nn
+
+from mmdet_yolo2fl.engine import FocalLossAnalysisHook
 
 
 def build_model() -> nn.Module:
@@ -39,6 +42,30 @@ def losses_and_gradients(model: nn.Module, indices: range) -> dict:
         gradients={name: weight.grad for name, weight in inner.named_parameters()},
         seen=inner.bbox_head.seen,
     )
+
+
+def look_at(rank: int, folder: Path) -> None:
+    """Write ``looks_{rank}.pth``: when a resumed run looks at its losses."""
+    dist.init_process_group(
+        'gloo', init_method=(folder / 'rendezvous').as_uri(), rank=rank, world_size=2
+    )
+    hook = FocalLossAnalysisHook(interval=3)
+    runner = SimpleNamespace(
+        model=build_model(),
+        train_dataloader=SimpleNamespace(dataset=None),
+        work_dir=folder / f'of_{rank}',  # as on another machine
+        iter=6,
+        _resume=True,
+    )
+    hook.before_train(runner)
+    looks = []
+    for runner.iter in range(6, 20):
+        hook.before_train_iter(runner, 0)
+        if hook._looking:
+            looks.append(runner.iter + 1)
+    records = {name: len(history.iters) for name, history in hook.histories.items()}
+    torch.save((looks, records), folder / f'looks_{rank}.pth')
+    dist.destroy_process_group()
 
 
 def share(rank: int, folder: Path) -> None:

@@ -1,8 +1,10 @@
 """Two processes with half of a batch each do what one does with all of it."""
 
+import numpy as np
 import torch
-from ddp_worker import build_model, losses_and_gradients, share
+from ddp_worker import build_model, look_at, losses_and_gradients, share
 
+from mmdet_yolo2fl.focal_analysis import History, save_histories
 from tests.processes import exit_codes, start
 
 
@@ -28,3 +30,17 @@ def test_two_processes_equal_one(tmp_path):
         assert expected.abs().max() > 0, name
         for rank in (first, second):
             torch.testing.assert_close(rank['gradients'][name], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_resumed_run_looks_at_the_same_iterations_everywhere(tmp_path):
+    """The history lies on the first machine alone; elsewhere they would wait for each other."""
+    shape = 3, 2, 1
+    history = History(0.9, iters=[6], tables=[np.ones(shape)], every=2)
+    (tmp_path / 'of_0/focal_loss').mkdir(parents=True)
+    save_histories(
+        tmp_path / 'of_0/focal_loss/history.json',
+        {'bbox_head.loss_obj': history, 'bbox_head.loss_cls': history},
+    )
+    assert exit_codes([start(look_at, rank, tmp_path) for rank in (0, 1)]) == [0, 0]
+    first, second = [torch.load(tmp_path / f'looks_{rank}.pth') for rank in (0, 1)]
+    assert first == second == ([12, 18], {'bbox_head.loss_obj': 1, 'bbox_head.loss_cls': 1})

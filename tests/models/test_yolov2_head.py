@@ -415,6 +415,15 @@ def test_box_losses_of_coordinates_and_of_overlaps(loss):
     assert 0 < (channels > 0).sum() <= matched
 
 
+def test_a_truth_larger_than_the_input_still_pulls():
+    """Nothing has clipped it: its weight is that of the whole input, and not negative."""
+    huge = [instances([[-100.0, -100, 260, 200]], [1])]
+    pred = random_map(1).requires_grad_()
+    losses = build(**DARKNET).loss_by_feat((pred,), huge, metas(1))
+    assert losses['num_pos'] == 1
+    assert losses['loss_xy'] > 0 and losses['loss_wh'] > 0
+
+
 @pytest.mark.parametrize(('side', 'overlap', 'recall'), [(16, 0.25, 0.5), (24, 0.5625, 1.0)])
 def test_overlaps_at_matches_by_hand(side, overlap, recall):
     """On a map of zeros a slot has its anchor at the centre of its cell."""
@@ -551,6 +560,25 @@ def test_an_image_in_the_corner_of_its_letterbox():
     meta = metas(1, pad_offset=(0.0, 0.0), scale_factor=(0.5, 2.0), ori_shape=(36, 200))
     (result,) = build().predict_by_feat((pred.flatten(1, 2),), meta)
     torch.testing.assert_close(result.bboxes, torch.tensor([[80.0, 0.0, 100.0, 72.0]]))
+
+
+def test_what_clipping_leaves_of_a_box_counts_for_its_size():
+    """As in MMDetection, which clips before it asks for ``min_bbox_size``."""
+    pred = quiet_map()
+    one_object(pred, i=3, j=1, a=1, label=2)  # 80..144 x 0..96, of which 20 x 72 are in the image
+    one_object(pred, i=4, j=1, a=0, label=1, objectness=2.0)  # 128..160 x 32..64: on the grey
+    meta = metas(1, pad_offset=(0.0, 0.0), scale_factor=(0.5, 2.0), ori_shape=(36, 200))
+    pred, found, head = pred.flatten(1, 2), {}, build()
+    for smallest in (-1, 0, 19, 21):
+        head.test_cfg.min_bbox_size = smallest
+        (result,) = head.predict_by_feat(pred, meta)
+        found[smallest] = len(result)
+        assert len(result.scores) == len(result.bboxes)
+    assert found == {-1: 2, 0: 1, 19: 1, 21: 0}
+    # In the image's own pixels it is 40 wide and 36 high.
+    for smallest, number in ((35, 1), (37, 0)):
+        head.test_cfg.min_bbox_size = smallest
+        assert len(head.predict_by_feat(pred, meta, rescale=True)[0]) == number
 
 
 def test_letterboxes_of_a_batch_differ():

@@ -6,7 +6,7 @@ from pathlib import Path
 import mmcv
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import all_reduce, is_main_process
+from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -89,9 +89,13 @@ class FocalLossAnalysisHook(Hook):
         self.edges = torch.tensor(bin_edges(self.easy_pt), dtype=torch.float32)
         self.folder = Path(runner.work_dir, 'focal_loss')
         self.histories = {name: History(self.easy_pt) for name in self.modules}
-        file = self.folder / 'history.json'
-        if runner._resume and runner.iter and file.is_file():
-            for name, history in load_histories(file).items():
+        if runner._resume and runner.iter:
+            file = self.folder / 'history.json'
+            found = [load_histories(file) if is_main_process() and file.is_file() else {}]
+            # Of the first, which has written it: all must look at the same iterations, and the
+            # work directory of another machine may lack it.
+            broadcast_object_list(found)
+            for name, history in found[0].items():
                 if name in self.histories and history.easy_pt == self.easy_pt:
                     history.drop_after(runner.iter)
                     self.histories[name] = history

@@ -393,6 +393,10 @@ class YOLOV2Head(BaseDenseHead):
             result = self._bbox_post_process(result, cfg, rescale, with_nms, meta)
             # After the suppression, which in Darknet sees whole boxes.
             result.bboxes = torch.minimum(torch.maximum(result.bboxes, low[image]), high[image])
+            smallest = cfg.get('min_bbox_size', -1)
+            if smallest >= 0:  # what is left of a box may be too small, or have no area
+                sides = result.bboxes[:, 2:] - result.bboxes[:, :2]
+                result = result[(sides > smallest).all(1)]
             results.append(result)
         return results
 
@@ -506,7 +510,8 @@ class YOLOV2Head(BaseDenseHead):
             if self.coord_area_weight:
                 pixels = featmap_size[0] * featmap_size[1] * self.stride**2
                 area = (truth[..., 2:] - truth[..., :2]).prod(-1) / pixels
-                coord_weight = coord_weight * (2 - area)
+                # A truth that nothing has clipped may be larger than the input, Darknet's are not.
+                coord_weight = coord_weight * (2 - area.clamp(max=1))
             losses['loss_xy'] = _dense_loss(
                 self.loss_xy, at_truth[..., :2], target[..., :2], coord_weight, avg_factor
             )
