@@ -73,6 +73,12 @@ OF_A_RUN = (
 KEYS = ('config', 'seeds', 'checkpoint', 'tta')
 
 
+# What a config says that somebody reads: MMEngine's runner, MMDetection's tools, these.
+READ = {*inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'}
+READ |= {'auto_scale_lr', 'tta_model', 'tta_pipeline', 'find_unused_parameters', 'sync_bn'}
+READ |= {'model_wrapper_cfg', 'compile', 'runner_type', 'custom_imports', 'darknet'}
+
+
 @dataclass
 class Run:
     """One training, or one evaluation.
@@ -203,14 +209,23 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
         if not source.is_file():
             raise ValueError(f'{file}: the row {row!r} has no config file {source}')
         overrides = {key: value for key, value in changes.items() if key not in KEYS}
-        known = {*read(source), *inspect.signature(Runner.__init__).parameters}
-        for name in {*overrides, *(key.split('.')[0] for key in options or ())} - known:
-            # MMEngine would add it, and train the same as before.
-            raise ValueError(
-                f'{file}: the row {row!r}, or --cfg-options, sets {name!r}, which neither {source} '
-                'nor MMEngine knows'
+        for name in {*overrides, *(key.split('.')[0] for key in options or ())} - READ:
+            # MMEngine would add it, or nobody would read it, and train the same as before.
+            reason = (
+                f'a variable of {source}, of which its parts have been made already: change these'
+                if name in read(source)
+                else f'which neither {source} nor MMEngine knows'
             )
+            raise ValueError(f'{file}: the row {row!r}, or --cfg-options, sets {name!r}, {reason}')
         checkpoint = changes.get('checkpoint') or spec.get('checkpoint') or ''
+        if checkpoint and '{seed}' not in checkpoint:
+            # The same weights: more seeds would be no more trainings.
+            if len(changes.get('seeds') or ()) > 1:
+                raise ValueError(
+                    f'{file}: the row {row!r} has several seeds and one checkpoint: write {{seed}} '
+                    'into its name, or give one seed'
+                )
+            seeds = seeds[:1]
         if not checkpoint and 'tta' in changes:
             raise ValueError(f'{file}: the row {row!r} has `tta`, but no `checkpoint` to evaluate')
         for number, seed in enumerate(seeds):

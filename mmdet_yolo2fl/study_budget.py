@@ -25,7 +25,8 @@ def within_budget(config: Config, budget: dict, folder: Path) -> Config:
         folder (Path): Where the number of epochs is kept for a resumed run.
 
     Raises:
-        ValueError: If it buys less than half an epoch: one would be another budget.
+        ValueError: If it buys less than half an epoch, or images that are more than a tenth off
+            whole epochs: those would be another budget.
     """
     if not budget:
         return config
@@ -44,7 +45,15 @@ def within_budget(config: Config, budget: dict, folder: Path) -> Config:
             f'{folder}: a budget of {budget} buys {epochs:.2g} epochs of {images} images, less '
             'than half of one: give more, or let an epoch be a part of the images (`indices`)'
         )
-    epochs = max(1, round(epochs))
+    whole = max(1, round(epochs))
+    # What a number of minutes buys cannot be chosen.
+    if 'images' in budget and abs(whole / epochs - 1) > 0.1:
+        raise ValueError(
+            f'{folder}: a budget of {budget} buys {epochs:.2f} epochs of {images} images, and only '
+            f'whole ones are trained: {whole} would be another budget than that of other rows. '
+            'Give about a multiple of the images, or let an epoch be a part of them (`indices`)'
+        )
+    epochs = whole
     write_text(kept, str(epochs))
     return with_epochs(config, epochs)
 
@@ -66,7 +75,12 @@ def with_epochs(config: Config, epochs: int) -> Config:
     schedulers = []
     for scheduler in as_list(config.get('param_scheduler')):
         if scheduler.get('by_epoch', True):
-            _scale(scheduler, ('begin', 'end', 'T_max', 'step_size', 'total_steps'), factor)
+            begin = scheduler.get('begin', 0)
+            _scale(scheduler, ('begin', 'end', 'step_size'), factor)
+            for key in ('T_max', 'total_steps'):  # from its own beginning to its own end
+                if scheduler.get(key):
+                    end = round((begin + scheduler[key]) * factor)
+                    scheduler[key] = max(1, end - scheduler.get('begin', 0))
             for key in ('milestones', 'periods'):
                 if scheduler.get(key):
                     scheduler[key] = [max(1, round(epoch * factor)) for epoch in scheduler[key]]
@@ -92,7 +106,8 @@ class _Enough(Exception):  # noqa: N818, no error
 
 
 def _seconds_an_iteration(config: Config, folder: Path) -> float:
-    """The mean of 8 iterations after the first 4, with the loading of their batches.
+    """The mean of 8 iterations after the first 4, with the loading of their batches; of more, where
+    more workers have batches ready at the start.
 
     They are those of the beginning of the real training, by its own loop: hooks and multi-scale
     steps ask how long it will last. Where sizes are drawn, one is drawn for each iteration, of 24.
@@ -103,10 +118,13 @@ def _seconds_an_iteration(config: Config, folder: Path) -> float:
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     config.test_dataloader = config.test_cfg = config.test_evaluator = None
     config.param_scheduler = None
-    iterations = 8
+    loader = config.train_dataloader
+    workers = loader.get('num_workers', 0)
+    first = max(4, workers * (loader.get('prefetch_factor') or 2))
+    iterations = max(8, workers)
     for step in (config.model.get('data_preprocessor') or {}).get('batch_augments') or ():
         if type_name(step) in ('BatchSyncRandomResize', 'DarknetBatchResize'):
-            step.interval, iterations = 1, 24
+            step.interval, iterations = 1, max(24, workers)
             if 'accumulative_counts' in step:
                 step.accumulative_counts = 1
     config.default_hooks.checkpoint = None
@@ -120,11 +138,11 @@ def _seconds_an_iteration(config: Config, folder: Path) -> float:
     def timed(*batch):
         step(*batch)
         ends.append(time.perf_counter())
-        if len(ends) > 4 + iterations:
+        if len(ends) > first + iterations:
             raise _Enough
 
     loop.run_iter = timed
     with suppress(_Enough):  # a training of fewer iterations ends by itself
         runner.train()
-    counted = ends[min(4, len(ends) - 2) :]
+    counted = ends[min(first, len(ends) - 2) :]
     return (counted[-1] - counted[0]) / (len(counted) - 1)

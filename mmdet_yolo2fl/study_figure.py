@@ -13,6 +13,7 @@ from .study_tables import (
     read_csv,
     read_curves,
     summarize,
+    unlike_pairs,
 )
 from .whole_files import write_png, write_text
 
@@ -133,6 +134,7 @@ def write_report(
         curve, curve
     )
     text = markdown(summarize(results, baseline, metrics), baseline, metrics)
+    text = '\n\n'.join([text, *unlike_pairs(results, baseline)])
     out = out or table.parent
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / f'{table.stem}.md', text + '\n')

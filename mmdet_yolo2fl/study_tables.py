@@ -143,6 +143,25 @@ def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) ->
     return '\n'.join(lines)
 
 
+def unlike_pairs(results: list[dict], baseline: str | None) -> list[str]:
+    """What a reader of the differences should know: pairs of one seed that were not trained alike,
+    in other precision or on more than a twentieth more images, a sentence for each row."""
+    others = {one['seed']: one for one in results if one['row'] == baseline}
+    found: dict[str, list[str]] = {}
+    for one in results:
+        other = others.get(one['seed'], one)
+        kinds = [
+            f'{kind or "?"} against {of or "?"}'
+            for kind, of in [(one['precision'], other['precision'])]
+            if kind != of
+        ]
+        more, fewer = sorted((one['images'], other['images']), reverse=True)
+        kinds += [f'{one["images"]} images against {other["images"]}'] * (more > 1.05 * fewer)
+        if kinds:
+            found.setdefault(one['row'], []).append(f'seed {one["seed"]} {", ".join(kinds)}')
+    return [f'Not trained alike: {row}, {"; ".join(pairs)}.' for row, pairs in found.items()]
+
+
 def points_of(values: Iterable[float]) -> float:
     """By what a metric is multiplied to be shown: 100, or 1 where a value exceeds 1 (a count, or
     points already, as MMDetection's panoptic quality)."""

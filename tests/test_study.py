@@ -72,7 +72,7 @@ def result(row, seed, ap50, ap=0.1, minutes=2.0):
 
 
 def test_runs_by_seed_with_their_changes(tmp_path):
-    study = load_study(write_study(tmp_path), tmp_path / 'out', {'max_epochs': 1})
+    study = load_study(write_study(tmp_path), tmp_path / 'out', {'train_cfg.max_epochs': 1})
     names = [(run.row, run.seed) for run in study.runs]
     assert names == [('plain', 0), ('focal', 0), ('plain', 1), ('focal', 1)]
     plain, focal, other_seed, _ = study.runs
@@ -85,7 +85,7 @@ def test_runs_by_seed_with_their_changes(tmp_path):
     (run, *_) = load_study(write_study(tmp_path), tmp_path / 'out', options).runs
     assert run.config.randomness == dict(seed=0, deterministic=True)
     # Moved to another folder, a run stays what it was.
-    moved = load_study(write_study(tmp_path), tmp_path / 'elsewhere', {'max_epochs': 1})
+    moved = load_study(write_study(tmp_path), tmp_path / 'elsewhere', {'train_cfg.max_epochs': 1})
     assert [run.hash for run in moved.runs] == [run.hash for run in study.runs]
 
 
@@ -116,12 +116,12 @@ def test_a_checkpoint_of_each_seed(tmp_path):
     runs = load_study(file, tmp_path / 'out').runs
     assert [str(run.checkpoint_file.relative_to(tmp_path)) for run in runs] == [
         *('runs/0/a.pth', 'runs/0/a.pth', 'b.pth'),
-        *('runs/1/a.pth', 'runs/1/a.pth', 'b.pth'),
+        *('runs/1/a.pth', 'runs/1/a.pth'),  # another seed of b.pth would be no other training
     ]
     assert [run.config.model.type for run in runs[:3]] == [
         *('SingleStageDetector', 'DetTTAModel', 'SingleStageDetector'),
     ]
-    assert len({run.hash for run in runs}) == 6
+    assert len({run.hash for run in runs}) == 5
     # Only that of the test is wrapped; and the same study elsewhere has the same hashes.
     assert runs[1].config.val_dataloader == runs[0].config.val_dataloader
     (tmp_path / 'elsewhere').mkdir()
@@ -169,6 +169,16 @@ def test_epochs_that_a_budget_buys(tmp_path, monkeypatch, budget, epochs):
     # A resumed run does not measure again.
     monkeypatch.setattr(study_budget, '_seconds_an_iteration', lambda *_: 1e9)
     assert within_budget(config, budget, tmp_path).train_cfg.max_epochs == epochs
+
+
+def test_a_budget_that_buys_no_whole_epochs(tmp_path):
+    """Of another number of images it would buy another budget."""
+    run = load_study(write_study(tmp_path), tmp_path).runs[0]
+    run.config.train_dataloader.dataset.num_images = 10
+    budget = dict(images=14)
+    with pytest.raises(ValueError, match='buys 1.40 epochs of 10 images'):
+        within_budget(run.config, budget, tmp_path / 'new')
+    assert within_budget(run.config, dict(images=52), tmp_path).train_cfg.max_epochs == 5
 
 
 @pytest.mark.parametrize('budget', [dict(images=4), dict(minutes=0.1)])
@@ -235,6 +245,12 @@ def test_a_budget_of_less_than_an_epoch(tmp_path, monkeypatch, budget):
         (dict(rows=dict(plain=dict(bbox_head={}))), "row 'plain', .* sets 'bbox_head'"),
         (dict(rows=dict(plain=dict(budget=dict(images=9)))), "row 'plain', .* sets 'budget'"),
         (dict(rows=dict(plain=dict(seed=[5]))), "row 'plain', .* sets 'seed'"),
+        (dict(rows=dict(plain=dict(max_epochs=9))), "sets 'max_epochs', a variable of .*yolov2_fl"),
+        (dict(rows=dict(plain=dict(train_pipeline=[]))), "sets 'train_pipeline', a variable of"),
+        (
+            dict(rows=dict(plain=dict(checkpoint='a.pth', seeds=[0, 1]))),
+            "row 'plain' has several seeds and one checkpoint",
+        ),
         (dict(rows={'plain': {}, 'plain +': {}}), "'plain \\+', seed 0,.* of the row 'plain'"),
         (dict(rows={'plain': {}, '+': {}}), "the row '\\+', seed 0, would have the folder"),
         (dict(seeds=[1, 1]), "seed 1, .* of the row 'plain'"),
@@ -561,6 +577,14 @@ def test_a_scheduler_counts_epochs_where_it_does_not_say():
     assert scheduler.milestones == [16, 22] and scheduler.end == 24
 
 
+@pytest.mark.parametrize('epochs', [3, 5, 7, 9])
+def test_a_cosine_that_begins_late_ends_at_its_end(epochs):
+    """However the epochs are rounded: else it would stop on its way, or rise again."""
+    config = with_epochs(get_config('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'), epochs)
+    _, cosine = config.param_scheduler
+    assert cosine.end == epochs and cosine.T_max == epochs - cosine.begin
+
+
 @pytest.mark.parametrize(
     'name', ['yolox/yolox_tiny_8xb8-300e_coco.py', 'rtmdet/rtmdet_tiny_8xb32-300e_coco.py']
 )
@@ -620,6 +644,21 @@ def test_studies_here_load_and_have_their_tables(file, tmp_path, monkeypatch):
     assert table.with_suffix('.md').read_text() == text + '\n'
 
 
+def test_pairs_that_were_not_trained_alike_are_named(tmp_path):
+    results = [result('plain', seed, 0.5) for seed in (0, 1)]
+    results += [result('focal', 0, 0.6), result('focal', 1, 0.6) | dict(precision='bfloat16')]
+    results += [result('longer', 0, 0.6) | dict(images=200)]
+    table = tmp_path / 'trial.csv'
+    write_csv(table, results)
+    write_curves(table.with_name('trial_curves.csv'), results)
+    assert write_report(table, 'plain').splitlines()[-3:] == [
+        'Not trained alike: focal, seed 1 bfloat16 against float32.',
+        '',
+        'Not trained alike: longer, seed 0 200 images against 100.',
+    ]
+    assert 'alike' not in write_report(table, None)
+
+
 def test_seconds_of_an_iteration(tmp_path, monkeypatch):
     """The fourth ends at 132; those after it take two seconds each."""
 
@@ -647,6 +686,10 @@ def test_seconds_of_an_iteration(tmp_path, monkeypatch):
     # Hooks and multi-scale steps ask how long the training will last.
     assert timed.train_cfg == config.train_cfg and timed.val_cfg is None
     assert seconds(config, 6)[:2] == (2, 6)  # it has no more
+    # Ten workers have twenty batches ready before the first has been waited for.
+    config.train_dataloader.num_workers = 10
+    assert seconds(config, 1000)[:2] == (2, 30)
+    config.train_dataloader.num_workers = 2
     assert seconds(config, 1)[:2] == (30, 1)
     for kind, more in (('BatchSyncRandomResize', {}), ('DarknetBatchResize', AFTER_EIGHT)):
         step = dict(type=kind, random_size_range=(64, 128), interval=10, **more)

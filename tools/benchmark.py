@@ -14,7 +14,8 @@ targets and losses (forward; of a second stage without the matching of its propo
 of memory in it beyond the weights. What the boxes of a prediction take depends on how many there
 are: without checkpoints the weights are random, and nearly all pass; with them, give --images. A
 second stage takes all proposals in the network alone. Checkpoints are also evaluated on the
-config's test set, at --size if given. Writes benchmark.md, benchmark.csv and benchmark.png; what
+config's test set, at --size if given, in mixed precision for its modes; what a study has found
+stands in all modes. Writes benchmark.md, benchmark.csv and benchmark.png; what
 fails, of a detector or the whole, is named, and the rest goes on. With --times nothing is timed: an
 earlier table gets the accuracies that a study has found since.
 """
@@ -24,7 +25,7 @@ import csv
 import io
 import itertools
 import statistics
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -269,9 +270,7 @@ class Contestant:
         return [sum(between(*pair) for pair in step) for step in self.in_loss[-steps:]]
 
     def autocast(self):
-        kind = torch.device(self.device).type
-        dtype = torch.bfloat16 if kind == 'cpu' else torch.float16
-        return torch.autocast(kind, dtype, enabled=self.amp)
+        return autocast(self.device, self.amp)
 
     def network(self):
         self.run_network(self.single)
@@ -378,8 +377,8 @@ def resized(pipeline, size):
     return steps
 
 
-def evaluate(path, checkpoint, folder, size=None):
-    """AP50 and AP of a checkpoint on the config's test set."""
+def evaluate(path, checkpoint, folder, size=None, precision=None):
+    """AP50 and AP of a checkpoint on the config's test set, within a context of that precision."""
     cfg = Config.fromfile(path)
     cfg.work_dir = str(folder)
     begin_anew(cfg)  # else its test would build the training data
@@ -388,11 +387,18 @@ def evaluate(path, checkpoint, folder, size=None):
         dataset.pipeline = resized(dataset.pipeline, size)
     # Of its own: MMEngine would write to the folder of the visualizer of that name made first.
     cfg.visualizer = dict(type='DetLocalVisualizer', name=str(folder), vis_backends=[])
-    metrics = Runner.from_cfg(cfg).test()
+    runner = Runner.from_cfg(cfg)
+    with precision or nullcontext():
+        metrics = runner.test()
     found = averages(metrics, evaluators(cfg, 'test'))
     if not found:
         raise ValueError(f'there is no AP50 among the metrics {sorted(metrics)}')
     return found
+
+
+def autocast(device, enabled):
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16 if kind == 'cpu' else torch.float16, enabled=enabled)
 
 
 @contextmanager
@@ -473,12 +479,18 @@ def add_accuracy(args, rows):
         unknown = sorted({row['config'] for row in rows} - set(accuracy))
         if unknown:
             print(f'{args.study} has no rows named {unknown}; it has {sorted(accuracy)}')
-    for path, name, checkpoint in zip(args.configs, args.names, args.checkpoints or ()):
-        if checkpoint != '-' and any(row['config'] == name for row in rows):
-            with noted(failed, 'accuracy', [name]), TemporaryDirectory() as folder:
-                accuracy[name] = evaluate(path, checkpoint, folder, args.size)
     for row in rows:
         row.update(accuracy.get(row['config'], {}))
+    for path, name, checkpoint in zip(args.configs, args.names, args.checkpoints or ()):
+        own = [row for row in rows if row['config'] == name and checkpoint != '-']
+        for amp in sorted({MODES[row['mode']][0] for row in own}):
+            same = [row for row in own if MODES[row['mode']][0] == amp]
+            names = [name, *(row['mode'] for row in same)]
+            with noted(failed, 'accuracy', names), TemporaryDirectory() as folder:
+                precision = autocast(args.device, amp)
+                found = evaluate(path, checkpoint, folder, args.size, precision)
+                for row in same:
+                    row.update(found)
     return failed
 
 

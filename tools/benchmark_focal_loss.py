@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from mmdet.models.losses import FocalLoss
 from mmdet.models.losses.focal_loss import py_sigmoid_focal_loss
 
-from mmdet_yolo2fl.measure import alternate, clock, machine, peak_memory
+from mmdet_yolo2fl.measure import alternate, clock, machine, peak_memory, use
 from mmdet_yolo2fl.models.losses import BalancedFocalLoss, balanced_focal_loss
 
 GAMMA, ALPHA = 2.0, 0.25
@@ -154,6 +154,7 @@ def measure(args, name):
 
 def main(args=None):
     args = parse_args(args)
+    use(args.device)
     print(machine(args.device))
     print(f'{args.images} images x {args.anchors} anchors x {args.classes} classes')
     for name in args.dtypes:

@@ -189,6 +189,26 @@ def test_accuracy_from_a_study(tool, tmp_path):
     assert '| 0.600 | 0.300 |' in (out / 'benchmark.md').read_text()
 
 
+def test_checkpoints_are_evaluated_in_the_precision_of_the_mode(
+    tool, tmp_path, squares, monkeypatch
+):
+    main = tool('benchmark')
+
+    def evaluate(path, checkpoint, folder, size, precision):
+        with precision:
+            return dict(AP50=float(torch.is_autocast_enabled('cpu')), AP=0.0)
+
+    monkeypatch.setitem(main.__globals__, 'evaluate', evaluate)
+    config, checkpoint = map(str, squares)
+    rows = [dict(config='a', mode=mode) for mode in ('float32', 'amp', 'amp, channels_last')]
+    arguments = SimpleNamespace(
+        accuracies={}, study=None, configs=[config], names=['a'], checkpoints=[checkpoint]
+    )
+    arguments.size, arguments.device = None, 'cpu'
+    assert not main.__globals__['add_accuracy'](arguments, rows)
+    assert [row['AP50'] for row in rows] == [0, 1, 1]
+
+
 def test_a_broken_checkpoint_is_named_and_the_others_go_on(tool, tmp_path):
     broken = tmp_path / 'broken.pth'
     broken.write_bytes(b'no checkpoint')
@@ -328,7 +348,7 @@ def test_an_evaluation_that_fails_does_not_cost_the_times(tool, tmp_path, square
     config, checkpoint = map(str, squares)
     lost = tmp_path / 'lost.py'
     lost.write_text(f"_base_ = {config!r}\ntest_dataloader = dict(dataset=dict(ann_file='none'))\n")
-    with pytest.raises(SystemExit, match='1 failed.*lost, accuracy.*none'):
+    with pytest.raises(SystemExit, match='1 failed.*lost, float32, accuracy.*none'):
         run(tool, tmp_path, str(lost), '--checkpoints', checkpoint)
     (row,) = csv.DictReader((tmp_path / 'out/benchmark.csv').open())
     assert float(row['step_ms']) > 0 and not row['AP50']
