@@ -13,7 +13,10 @@ import numpy as np
 import onnxruntime
 
 model, description, photo, drawn = sys.argv[1:]
-about, image = json.loads(Path(description).read_text('utf-8')), cv2.imread(photo)
+about = json.loads(Path(description).read_text('utf-8'))
+# EXIF's note how to turn a photo is followed, unless the detector was trained without.
+flag = cv2.IMREAD_COLOR if about['input'].get('exif', True) else cv2.IMREAD_IGNORE_ORIENTATION
+image = cv2.imread(photo, cv2.IMREAD_COLOR | flag)
 made_for = about['input']['resize'], about['input'].get('interpolation', 'bilinear')
 if made_for != ('stretch', 'bilinear'):
     sys.exit(f'written for images that are stretched, bilinear, not: {", ".join(made_for)}')

@@ -30,6 +30,7 @@ from mmengine.utils import to_2tuple
 from torch import nn
 
 from mmdet_yolo2fl import export
+from mmdet_yolo2fl.config_parts import unwrapped
 from mmdet_yolo2fl.darknet import mmdet_to_darknet
 from mmdet_yolo2fl.darknet.opencv import OpenCVNetwork
 from mmdet_yolo2fl.engine.optimizers.amp_optim_wrapper import has_fast_bfloat16
@@ -240,7 +241,7 @@ class Contestants:
 
 def test_size(cfg):
     """Width and height that the test pipeline makes."""
-    steps = [step for step in cfg.test_dataloader.dataset.pipeline if 'scale' in step]
+    steps = [step for step in unwrapped(cfg.test_dataloader.dataset).pipeline if 'scale' in step]
     if not steps:
         raise ValueError(f'{cfg.filename}: its test pipeline has no size: give one by --size')
     return tuple(to_2tuple(steps[-1].scale))

@@ -50,7 +50,8 @@ from mmengine.utils import digit_version, to_2tuple
 from mmdet_yolo2fl import export
 from mmdet_yolo2fl.darknet import darknet_to_mmdet, mmdet_to_darknet, resize_note
 from mmdet_yolo2fl.export.check import onnx_runner, predict_by_pytorch, torch_runner
-from mmdet_yolo2fl.inference import find_sources
+from mmdet_yolo2fl.inference import find_sources, reading_flag
+from mmdet_yolo2fl.inference.sources import read_image
 from mmdet_yolo2fl.resizing import how_resized, resize_to
 from mmdet_yolo2fl.whole_files import write_text
 
@@ -133,7 +134,8 @@ def fixed_size_only(args, size, stride):
 
 
 def load_images(args, cfg, detector):
-    """Batches of one image each, as the network gets them, and the names of the classes.
+    """Batches of one image each, as the network gets them, the names of the classes, and the file
+    of the first image.
 
     Raises:
         ValueError: If there are none, or if a program could not make them from what it is told.
@@ -155,7 +157,14 @@ def load_images(args, cfg, detector):
         raise ValueError('there is no image to check with: give some by --images')
     batches = export.as_inputs(detector, samples)
     check_not_padded(dataset_cfg.pipeline, batches[0].shape[:1:-1], how_resized(cfg)['resize'])
-    return batches, names_of(detector, classes)
+    return batches, names_of(detector, classes), samples[0]['data_samples'].get('img_path', '')
+
+
+def check_description(cfg, description, photo, made):
+    """Refuse a test pipeline that a program could not repeat from what it is told."""
+    flag = reading_flag(cfg)
+    if flag != 'unchanged' and Path(photo).is_file():
+        export.check_description(description, read_image(photo, flag), made)
 
 
 def check_not_padded(pipeline, size, resize):
@@ -267,7 +276,7 @@ def main(args=None):
         check_size(args, cfg)
         detector = export.load_yolov2(cfg, args.checkpoint, not args.no_fuse)
         suppress_plainly(detector.bbox_head.test_cfg)
-        batches, classes = load_images(args, cfg, detector)
+        batches, classes, photo = load_images(args, cfg, detector)
         args.out.mkdir(parents=True, exist_ok=True)
         size = batches[0].shape[-1], batches[0].shape[-2]
         if args.size and size != tuple(args.size):
@@ -280,6 +289,7 @@ def main(args=None):
         fixed_size_only(args, size, detector.bbox_head.stride)
         suppression_within_classes(args, detector.bbox_head.test_cfg)
         description = export.describe(cfg, detector, classes, size)
+        check_description(cfg, description, photo, batches[0])
         write_text(args.out / f'{name}.json', json.dumps(description, indent=1))
     except (OSError, ValueError) as error:
         parser.error(str(error))

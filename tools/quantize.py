@@ -126,7 +126,7 @@ def main(args=None):
     from mmdet_yolo2fl.export import quantization
     from mmdet_yolo2fl.export.check import onnx_runner
 
-    cfg = read_config(args, parser)
+    cfg = read_config(args, parser, 'model', 'train_dataloader', 'test_dataloader')
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     detector = MODELS.build(cfg.model).eval()
     if not isinstance(getattr(detector, 'bbox_head', None), YOLOV2Head):

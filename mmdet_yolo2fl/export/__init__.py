@@ -1,5 +1,5 @@
 from .check import Comparison, compare
-from .description import describe
+from .description import check_description, describe
 from .formats import export_onnx, export_onnx_with_nms, export_torch, load_yolov2
 from .networks import DecodedNetwork, RawNetwork, as_inputs, input_channels
 
@@ -8,6 +8,7 @@ __all__ = [
     'DecodedNetwork',
     'RawNetwork',
     'as_inputs',
+    'check_description',
     'compare',
     'describe',
     'export_onnx',

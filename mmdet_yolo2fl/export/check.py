@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -103,9 +104,14 @@ def with_nms(
     for own, score in zip(boxes, scores):
         label, slot = (score > head.test_cfg.get('score_thr', 0.0)).nonzero(as_tuple=True)
         kept = InstanceData(bboxes=own[slot], scores=score[label, slot], labels=label)
-        kept = head._bbox_post_process(kept, head.test_cfg, False, True, {})
+        kept = head._bbox_post_process(kept, _all_sizes(head), False, True, {})
         found.append(clip(kept, shape))
     return found
+
+
+def _all_sizes(head: nn.Module) -> ConfigDict:
+    """Its ``test_cfg``, but for the least size of a box, which is counted in the photo."""
+    return ConfigDict(head.test_cfg, min_bbox_size=-1)
 
 
 def clip(found: InstanceData, shape: tuple[int, int]) -> InstanceData:
@@ -149,7 +155,7 @@ def interpret(outputs: dict[str, Tensor], head: nn.Module, images: Tensor) -> li
     shape = tuple(images.shape[-2:])
     if 'map' in outputs:
         meta = dict(img_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0))
-        cfg = dict(head.test_cfg, nms_pre=-1)
+        cfg = dict(_all_sizes(head), nms_pre=-1)
         return head.predict_by_feat(outputs['map'], [meta] * len(images), cfg)
     if 'image' not in outputs:
         return with_nms(outputs['boxes'], outputs['scores'], head, shape)

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
+import cv2
+import numpy as np
 from mmengine.config import Config
-from torch import nn
+from mmengine.utils import to_2tuple
+from torch import Tensor, nn
 
 from ..config_parts import type_name, unwrapped
+from ..inference.inferencer import reading_flag
 from ..resizing import IN_WORDS, how_resized
 from .networks import input_channels
 
@@ -42,6 +46,8 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
             mean=pre.mean.flatten().tolist() if normalize else [0.0] * channels,
             std=pre.std.flatten().tolist() if normalize else [1.0] * channels,
             **how_resized(cfg),
+            # Whether a photo is turned as its camera has noted in EXIF.
+            exif=reading_flag(cfg) == 'color',
             **_padding(cfg, pre, channels),
         ),
         map=dict(
@@ -53,10 +59,45 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
         ),
         boxes='x1, y1, x2, y2 in pixels of the input',
         score_thr=float(test_cfg.get('score_thr', 0.0)),
+        # If >= 0: width and height of a box, cut off at the photo's borders, exceed so many of
+        # its pixels.
+        min_bbox_size=float(test_cfg.get('min_bbox_size', -1)),
         nms_iou_threshold=float(test_cfg.nms.iou_threshold),
         class_agnostic=bool(test_cfg.nms.get('class_agnostic', False)),
         max_per_img=int(test_cfg.max_per_img),
     )
+
+
+def check_description(about: dict, photo: np.ndarray, made: Tensor) -> None:
+    """Make the input of the network as the description tells it, and look whether it is the same.
+
+    Of images that are stretched, for which the examples are written; of others nothing is made.
+
+    Args:
+        about (dict): Of :func:`describe`.
+        photo (np.ndarray): ``(H, W, 3)`` BGR, 0..255, as ``cv2.imread`` reads it.
+        made (Tensor): ``(1, C, H, W)``, what the test pipeline and the detector make of it.
+
+    Raises:
+        ValueError: If they differ by more than one of 255 levels in the mean.
+    """
+    told = about['input']
+    if (told['resize'], told['interpolation']) != (IN_WORDS['stretch'], 'bilinear'):
+        return
+    pixels = cv2.resize(photo, made.shape[:1:-1])
+    grey = np.floor(pixels @ (0.114, 0.587, 0.299))
+    channels = dict(RGB=pixels[..., ::-1], BGR=pixels, grey=grey)[told['channels']]
+    expected = (np.atleast_3d(channels).astype(np.float64) - told['mean']) / told['std']
+    levels = np.abs(expected.transpose(2, 0, 1) - made[0].numpy()) * np.reshape(
+        told['std'], (-1, 1, 1)
+    )
+    if levels.mean() > 1:
+        raise ValueError(
+            'the test pipeline changes an image in a way that the description cannot tell: resized '
+            f'and normalized as it says, pixels differ by {levels.mean():.0f} of 255. A '
+            'program that runs the files would feed other images. Leave out what is not Resize '
+            '(by OpenCV, bilinear), and have the data_preprocessor normalize'
+        )
 
 
 def _padding(cfg: Config, pre: nn.Module, channels: int) -> dict[str, list[float]]:
@@ -76,4 +117,11 @@ def _padding(cfg: Config, pre: nn.Module, channels: int) -> dict[str, list[float
         pixel = channels * [pre.pad_value]
         if getattr(pre, '_enable_normalize', False):
             pixel = (pre.mean + pre.std * pre.pad_value).flatten().tolist()
-    return dict(padding=[float(value) for value in pixel])
+    return dict(padding=[float(value) for value in pixel], **_scale(pipeline))
+
+
+def _scale(pipeline: Sequence[dict]) -> dict[str, list[int]]:
+    """What a photo has to fit into: its longer side the longer one, its shorter the shorter."""
+    step = [step for step in pipeline if 'Resize' in type_name(step)][-1]
+    scale = step.get('scale') or (step['width'], step['height'])
+    return dict(scale=list(to_2tuple(scale)))

@@ -125,7 +125,8 @@ def quantize(
             those with AVX2 or AVX-512 alone sums of their products saturate, hence by default 7.
 
     Raises:
-        ValueError: If an image has not the size that the file was made for.
+        ValueError: If an image has not the size that the file was made for, or the method needs
+            images of one size.
     """
     size = [dim.dim_value for dim in onnx.load(source).graph.input[0].type.tensor_type.shape.dim]
     for image in images:
@@ -135,6 +136,11 @@ def quantize(
                 f'makes {image.shape[3]}x{image.shape[2]}: give --size {size[3]} {size[2]}, '
                 'or where it keeps the ratio of the images the file of free shapes'
             )
+    if method != 'minmax' and len({image.shape for image in images}) > 1:
+        raise ValueError(
+            f'{method}: ONNX Runtime takes images of one size for it, and the test pipeline of the '
+            'config keeps the ratio of the images: take minmax, or a config that stretches them'
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the result, where a renamed file may go.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet():
@@ -181,19 +187,22 @@ def evaluate(
         data = detector.data_preprocessor(data, False)
         (found,) = predict(data['inputs'])
         samples = data['data_samples']
-        detector.add_pred_to_datasample(samples, [_in_photo(found, samples[0])])
+        smallest = detector.bbox_head.test_cfg.get('min_bbox_size', -1)
+        detector.add_pred_to_datasample(samples, [_in_photo(found, samples[0], smallest)])
         evaluator.process(data_samples=samples, data_batch=data)
     return evaluator.evaluate(len(loader.dataset))
 
 
-def _in_photo(found: InstanceData, sample) -> InstanceData:
-    """Boxes in pixels of the photo, cut off at its borders, as the head has them."""
+def _in_photo(found: InstanceData, sample, smallest: float) -> InstanceData:
+    """Boxes in pixels of the photo, cut off at its borders, as the head has them, without those of
+    which no more than ``smallest`` is left."""
     boxes = found.bboxes - found.bboxes.new_tensor(sample.get('pad_offset', (0.0, 0.0))).repeat(2)
     boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
     border = boxes.new_tensor(sample.ori_shape[1::-1]).repeat(2)
-    return InstanceData(
-        bboxes=torch.minimum(boxes.clamp(min=0), border), scores=found.scores, labels=found.labels
-    )
+    boxes = torch.minimum(boxes.clamp(min=0), border)
+    found = InstanceData(bboxes=boxes, scores=found.scores, labels=found.labels)
+    is_kept = ((boxes[:, 2:] - boxes[:, :2]) > smallest).all(1)
+    return found[is_kept] if smallest >= 0 else found
 
 
 def _network(model: onnx.ModelProto) -> tuple[list[str], str]:

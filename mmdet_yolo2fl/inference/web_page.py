@@ -69,6 +69,26 @@ def read_rgb(path: str, flag: str) -> np.ndarray:
     return np.ascontiguousarray(read_image(path, flag)[..., ::-1])
 
 
+def read_or_say(path: str, flag: str) -> np.ndarray:
+    """As :func:`read_rgb`; what is wrong with a file stands on the page."""
+    try:
+        return read_rgb(path, flag)
+    except ValueError as error:
+        raise gr.Error(str(error)) from error
+
+
+def dropped_image() -> gr.Image:
+    """Gives the file itself, for the detector to read it as it reads all others: Gradio would make
+    white of 16 bits, and numbers of colours of a GIF."""
+    return gr.Image(
+        label='Image',
+        sources=['upload', 'clipboard'],
+        elem_id='image',
+        type='filepath',
+        image_mode=None,
+    )
+
+
 class Detector:
     """Looks at an image, and draws what it saw for any threshold without looking again."""
 
@@ -140,27 +160,23 @@ def make_page(
     Args:
         inferencer (DetInferencer): Of :func:`load_inferencer`.
         known (dict, optional): Of :func:`known_images`.
-        flag (str): Of ``mmcv.imread``, for these. Defaults to 'color'.
+        flag (str): Of ``mmcv.imread``. Defaults to 'color'.
     """
     known = known or {}
     detector = Detector(inferencer)
     nothing = None, None, None, []
 
-    def look_at(image, threshold):
-        if image is None:
+    def look_at(path, threshold):
+        if path is None:
             return nothing
-        look = detector.look(image)
+        look = detector.look(read_or_say(path, flag))
         return look, *detector.show(look, threshold)
 
     def choose(name, threshold):
         if name is None:
             return None, *nothing
         path, truth = known[name]
-        try:
-            image = read_rgb(path, flag)
-        except ValueError as error:
-            raise gr.Error(str(error)) from error
-        look = detector.look(image, truth)
+        look = detector.look(read_or_say(path, flag), truth)
         return look.image, look, *detector.show(look, threshold)
 
     def move(look, threshold):
@@ -171,7 +187,7 @@ def make_page(
         seen = gr.State()
         with gr.Row():
             with gr.Column():
-                image = gr.Image(label='Image', sources=['upload', 'clipboard'], elem_id='image')
+                image = dropped_image()
                 name = gr.Dropdown(
                     [*known], value=None, label='Of the test set', visible=bool(known)
                 )

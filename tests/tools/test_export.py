@@ -19,6 +19,7 @@ from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
+from PIL import Image
 
 from mmdet_yolo2fl.darknet import resize_note
 from mmdet_yolo2fl.datasets.transforms import DarknetResize
@@ -127,6 +128,63 @@ def test_images_that_are_padded(squares, tmp_path, tool, refused, pad):
     message = refused(tool('export'), odd, checkpoint, '--out', tmp_path / 'out')
     assert 'images are padded from 96x60 to 96x64, and a program would stretch' in message
     assert not (tmp_path / 'out').exists()
+
+
+STEPS = {
+    'grey, but of three channels': "dict(type='RandomGrayscale', prob=1.0, keep_channels=True)",
+    'normalized twice': "dict(type='Normalize', mean=[0, 0, 0], std=[2, 2, 2], to_rgb=False)",
+    'smoothed by Pillow': "dict(type='Resize', scale=(96, 64), keep_ratio=False, backend='pillow')",
+}
+
+
+@pytest.mark.parametrize('step', STEPS.values(), ids=STEPS)
+def test_what_the_description_cannot_tell(squares, tmp_path, tool, refused, step):
+    """A program would feed other images, and nobody would notice."""
+    config, checkpoint = squares
+    photo = tmp_path / 'noise.png'
+    cv2.imwrite(str(photo), np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8))
+    resize = '' if 'Resize' in step else "dict(type='Resize', scale=(96, 64), keep_ratio=False),"
+    odd = tmp_path / 'odd.py'
+    odd.write_text(
+        f"_base_ = '{config}'\ntest_dataloader = dict(dataset=dict(pipeline=["
+        f"dict(type='LoadImageFromFile'), {resize} {step}, dict(type='PackDetInputs')]))\n"
+    )
+    out, images = tmp_path / 'out', ['--images', photo]
+    message = refused(tool('export'), odd, checkpoint, '--out', out, *images)
+    assert 'in a way that the description cannot tell' in message and not list(out.iterdir())
+
+
+def test_the_least_size_of_a_box_is_told_and_left_to_the_program(squares, tmp_path):
+    """It is of what is left within the photo, which a file does not know."""
+    config, checkpoint = squares
+    other = tmp_path / 'larger.py'
+    other.write_text(f"_base_ = '{config}'\nmodel = dict(test_cfg=dict(min_bbox_size=20))\n")
+    formats = ('--formats', 'onnx', 'onnx-nms', 'torch')
+    printed = export(other, checkpoint, '--out', tmp_path / 'out', *formats)
+    assert printed.count(' boxes in ') == 3 and 'unmatched' not in printed
+    assert json.loads((tmp_path / 'out/larger.json').read_text())['min_bbox_size'] == 20
+
+
+def test_a_photo_that_is_not_turned(squares, tmp_path):
+    config, checkpoint = squares
+    other = tmp_path / 'flat.py'
+    other.write_text(
+        f"_base_ = '{config}'\ntest_dataloader = dict(dataset=dict(pipeline=["
+        "dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),"
+        "dict(type='Resize', scale=(96, 64), keep_ratio=False), dict(type='PackDetInputs')]))\n"
+    )
+    photo = tmp_path / 'photo.jpg'
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    note = Image.Exif()
+    note[0x0112] = 6
+    Image.fromarray(pixels).save(photo, exif=note)
+    formats = ('--formats', 'onnx', 'onnx-nms', '--images', photo)
+    export(other, checkpoint, '--out', tmp_path / 'out', *formats)
+    assert not json.loads((tmp_path / 'out/flat.json').read_text())['input']['exif']
+    for example in ('onnx_runtime', 'opencv_dnn'):
+        drawn = tmp_path / f'{example}.png'
+        run_example(example, tmp_path / 'out', 'flat', photo, drawn)
+        assert cv2.imread(str(drawn)).shape == (60, 90, 3)
 
 
 def test_one_number_as_the_size(tool):
@@ -309,7 +367,7 @@ def test_the_description_tells_what_is_padded_with(config, checkpoint, pad, norm
     place = [step['type'] for step in pipeline].index('Resize')
     names = ('red', 'blue')
     about = describe(cfg, load_yolov2(cfg, checkpoint), names, (96, 64))
-    assert 'padding' not in about['input']
+    assert not {'padding', 'scale'} & {*about['input']}
     if isinstance(pad, dict):
         pipeline[place] = dict(pad, keep_ratio=True)
     else:
@@ -318,6 +376,7 @@ def test_the_description_tells_what_is_padded_with(config, checkpoint, pad, norm
     detector = load_yolov2(cfg, checkpoint)
     about = describe(cfg, detector, names, (96, 64))
     assert about['input']['padding'] == expected
+    assert about['input']['scale'] == [96, 64]
     # The rest of an image that fills the left half, as the network gets it.
     steps = [step for step in pipeline if step['type'] != 'LoadAnnotations']
     steps[0] = dict(type='mmdet.LoadImageFromNDArray')

@@ -202,6 +202,8 @@ def test_usage_errors(files, tool, refused, tmp_path, monkeypatch):
     assert 'quantized already' in refused(main, config, int8)
     empty = f'{folder}/data/empty.json'
     Path(empty).write_text('{"images": [], "annotations": [], "categories": []}')
+    options = ['--cfg-options', 'train_dataloader=None']
+    assert 'has no train_dataloader' in refused(main, config, good, *options)
     options = ['--cfg-options', f'train_dataloader.dataset.ann_file={empty}']
     assert 'no image in its training set' in refused(main, config, good, *options)
     find = main.__globals__['importlib'].util.find_spec
@@ -216,7 +218,18 @@ def test_boxes_leave_the_letterbox():
     sample = DetDataSample(
         metainfo=dict(pad_offset=(30.0, 12.0), scale_factor=(0.5, 2.0), ori_shape=(36, 200))
     )
-    boxes = torch.tensor([[80.0, 0, 144, 96], [32, 32, 64, 64]])
-    found = InstanceData(bboxes=boxes, scores=torch.ones(2), labels=torch.zeros(2))
-    in_photo = quantization._in_photo(found, sample)
-    assert in_photo.bboxes.tolist() == [[100, 0, 200, 36], [4, 10, 68, 26]]
+    boxes = torch.tensor([[80.0, 0, 144, 96], [32, 32, 64, 64], [140, 32, 160, 64]])
+    found = InstanceData(bboxes=boxes, scores=torch.ones(3), labels=torch.zeros(3))
+    in_photo = quantization._in_photo(found, sample, 0)
+    assert in_photo.bboxes.tolist() == [[100, 0, 200, 36], [4, 10, 68, 26]]  # the last on the grey
+    assert [len(quantization._in_photo(found, sample, limit)) for limit in (-1, 20, 40)] == [
+        3,
+        1,
+        0,
+    ]
+
+
+def test_percentiles_want_images_of_one_size(files, tmp_path):
+    images = [torch.zeros(1, 3, 64, 96), torch.zeros(1, 3, 96, 64)]
+    with pytest.raises(ValueError, match='percentile: ONNX Runtime takes images of one size'):
+        quantization.quantize(files[3] / 'squares_nms.onnx', tmp_path / 'a', images, 'percentile')

@@ -3,6 +3,7 @@
 import socket
 
 import cv2
+import numpy as np
 import pytest
 from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
@@ -11,11 +12,16 @@ from PIL import Image
 from mmdet_yolo2fl.inference import load_inferencer
 
 gradio = pytest.importorskip('gradio', reason="needs Gradio: pip install 'mmdet_yolo2fl[web]'")
+from gradio.data_classes import ImageData  # noqa: E402
+
+from mmdet_yolo2fl.inference.sources import read_image  # noqa: E402
 from mmdet_yolo2fl.inference.web_page import (  # noqa: E402
     Detector,
+    dropped_image,
     known_images,
     launch,
     make_page,
+    read_or_say,
     read_rgb,
 )
 
@@ -72,6 +78,30 @@ def test_no_image_of_the_test_set_is_needed(squares):
 def test_colours_of_known_images(tmp_path, flag):
     Image.new('RGB', (4, 3), 'red').save(tmp_path / 'red.png')
     assert read_rgb(str(tmp_path / 'red.png'), flag)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize('name', ['deep.png', 'colours.gif', 'turned.jpg'])
+def test_a_dropped_image_is_read_like_any_other(tmp_path, name):
+    path = tmp_path / name
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    if name == 'deep.png':
+        cv2.imwrite(str(path), pixels[..., 0].astype(np.uint16) * 256)
+    elif name == 'colours.gif':
+        Image.fromarray(pixels).convert('P').save(path)
+    else:
+        note = Image.Exif()
+        note[0x0112] = 6
+        Image.fromarray(pixels).save(path, exif=note)
+    payload = ImageData(path=str(path), orig_name=name)
+    for flag in ('color', 'color_ignore_orientation'):
+        found = read_or_say(dropped_image().preprocess(payload), flag)
+        assert np.array_equal(found, read_image(str(path), flag)[..., ::-1])
+
+
+def test_a_dropped_file_that_is_no_image(tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'none')
+    with pytest.raises(gradio.Error, match='a.png: is no image'):
+        read_or_say(str(tmp_path / 'a.png'), 'color')
 
 
 @pytest.mark.parametrize(
