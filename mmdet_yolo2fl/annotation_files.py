@@ -46,6 +46,15 @@ def image_size(path: str | Path) -> tuple[int, int, int]:
     return *size, orientation if followed else 0
 
 
+def stored_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height without what EXIF says; None if Pillow cannot tell."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except UNREADABLE:
+        return None
+
+
 def check_lies_as_annotated(
     path: str | Path, annotated: tuple[int, int], loaded: tuple[int, int] | None = None
 ) -> bool:
@@ -59,7 +68,7 @@ def check_lies_as_annotated(
 
     Returns:
         bool: Whether that can be told: False where EXIF turns the image upside down, mirrors it,
-        or turns a square one, since its size stays.
+        or turns a square one, since its size stays. (Not if ``loaded`` is given.)
 
     Raises:
         ValueError: If it was loaded lying, and is annotated as EXIF turns it; if EXIF exchanges
@@ -70,6 +79,8 @@ def check_lies_as_annotated(
     try:
         width, height, turned = image_size(path)
     except UNREADABLE:  # by Pillow, or it is not here; whoever loads it will say more
+        return True
+    if loaded is not None and tuple(loaded) == tuple(annotated):
         return True
     if loaded not in (None, (width, height)) and (width, height) == tuple(annotated):
         raise ValueError(
@@ -90,7 +101,7 @@ def check_lies_as_annotated(
             f'{annotated[0]:g}x{annotated[1]:g}: if the image was resized since, its boxes are '
             'elsewhere; take the one that was annotated, or correct the annotation'
         )
-    return not turned or (turned >= 5 and width != height)
+    return loaded is not None or not turned or (turned >= 5 and width != height)
 
 
 def read_names(path: Path) -> list[str]:

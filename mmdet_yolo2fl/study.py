@@ -77,6 +77,7 @@ KEYS = ('config', 'seeds', 'checkpoint', 'tta')
 READ = {*inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'}
 READ |= {'auto_scale_lr', 'tta_model', 'tta_pipeline', 'find_unused_parameters', 'sync_bn'}
 READ |= {'model_wrapper_cfg', 'compile', 'runner_type', 'custom_imports', 'darknet'}
+READ |= {'activation_checkpointing', 'efficient_conv_bn_eval'}
 
 
 @dataclass

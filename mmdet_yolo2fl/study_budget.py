@@ -25,8 +25,7 @@ def within_budget(config: Config, budget: dict, folder: Path) -> Config:
         folder (Path): Where the number of epochs is kept for a resumed run.
 
     Raises:
-        ValueError: If it buys less than half an epoch, or images that are more than a tenth off
-            whole epochs: those would be another budget.
+        ValueError: If it buys less than half an epoch: one would be another budget.
     """
     if not budget:
         return config
@@ -45,15 +44,7 @@ def within_budget(config: Config, budget: dict, folder: Path) -> Config:
             f'{folder}: a budget of {budget} buys {epochs:.2g} epochs of {images} images, less '
             'than half of one: give more, or let an epoch be a part of the images (`indices`)'
         )
-    whole = max(1, round(epochs))
-    # What a number of minutes buys cannot be chosen.
-    if 'images' in budget and abs(whole / epochs - 1) > 0.1:
-        raise ValueError(
-            f'{folder}: a budget of {budget} buys {epochs:.2f} epochs of {images} images, and only '
-            f'whole ones are trained: {whole} would be another budget than that of other rows. '
-            'Give about a multiple of the images, or let an epoch be a part of them (`indices`)'
-        )
-    epochs = whole
+    epochs = max(1, round(epochs))
     write_text(kept, str(epochs))
     return with_epochs(config, epochs)
 

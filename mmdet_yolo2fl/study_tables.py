@@ -75,8 +75,8 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
     Returns:
         list[dict]: For each row ``row``, ``seeds``, ``minutes``, and for each metric ``mean``,
         ``std`` (of a sample; None with one seed), ``difference`` (the mean over the seeds that
-        both have) and ``low``, ``high``: its 95 % confidence interval by Student's t for paired
-        samples, None with fewer than two pairs.
+        both have; of one checkpoint beside trainings over all of theirs) and ``low``, ``high``: its
+        95 % confidence interval by Student's t for paired samples, None with fewer than two pairs.
     """
     by_row: dict[str, dict[int, dict]] = {}
     for result in results:
@@ -96,17 +96,17 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
                 high=None,
             )
             others = by_row.get(baseline, {})
-            pairs = [seed for seed in runs if seed in others]
+            pairs = _pairs(runs, others)
             if row != baseline and pairs:
                 differences = np.array(
                     [
-                        runs[seed]['metrics'].get(metric, math.nan)
-                        - others[seed]['metrics'].get(metric, math.nan)
-                        for seed in pairs
+                        run['metrics'].get(metric, math.nan)
+                        - other['metrics'].get(metric, math.nan)
+                        for run, other in pairs
                     ]
                 )
                 numbers['difference'] = float(differences.mean())
-                if len(pairs) > 1 and differences.std() > 0:
+                if min(len(runs), len(others)) > 1 < len(pairs) and differences.std() > 0:
                     interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
                     numbers['low'], numbers['high'] = float(interval.low), float(interval.high)
             summary[metric] = numbers
@@ -143,13 +143,32 @@ def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) ->
     return '\n'.join(lines)
 
 
+def _is_evaluated(result: dict) -> bool:
+    return bool(result.get('checkpoint_digest'))
+
+
+def _pairs(runs: dict[int, dict], others: dict[int, dict]) -> list[tuple[dict, dict]]:
+    """Runs of the same seeds; a checkpoint alone, beside trainings, has none and goes with all."""
+    alone = [len(side) == 1 and all(map(_is_evaluated, side.values())) for side in (runs, others)]
+    if alone == [True, False] and not any(map(_is_evaluated, others.values())):
+        return [(run, other) for run in runs.values() for other in others.values()]
+    if alone == [False, True] and not any(map(_is_evaluated, runs.values())):
+        return [(run, other) for run in runs.values() for other in others.values()]
+    return [(run, others[seed]) for seed, run in runs.items() if seed in others]
+
+
 def unlike_pairs(results: list[dict], baseline: str | None) -> list[str]:
     """What a reader of the differences should know: pairs of one seed that were not trained alike,
-    in other precision or on more than a twentieth more images, a sentence for each row."""
+    in other precision or on more than a twentieth more images, a sentence for each row.
+
+    Of a checkpoint that is only evaluated nobody knows how it was trained.
+    """
     others = {one['seed']: one for one in results if one['row'] == baseline}
     found: dict[str, list[str]] = {}
     for one in results:
         other = others.get(one['seed'], one)
+        if _is_evaluated(one) or _is_evaluated(other):
+            continue
         kinds = [
             f'{kind or "?"} against {of or "?"}'
             for kind, of in [(one['precision'], other['precision'])]

@@ -35,6 +35,7 @@ class Machine:
         # Of the module made for this test.
         prepare.check_compiler = lambda environment: None
         prepare.has_wheel = lambda environment: True
+        prepare.check_cuda = lambda environment: None
 
     @property
     def mmcv(self):
@@ -180,6 +181,21 @@ def test_a_gpu_without_its_compiler_is_told_before_compiling(
         prepare.check_cuda(with_gpu(False, ''))
 
 
+def test_a_gpu_without_its_compiler_keeps_the_wheel_for_others(prepare, tmp_path, monkeypatch):
+    """Of a CPU, say, as pip has kept it; it is removed only for a new one."""
+    emptied = []
+    monkeypatch.setattr(prepare.subprocess, 'run', lambda command, **_: emptied.append(command))
+
+    def refuse(environment):
+        raise prepare.PrepareError('no nvcc')
+
+    machine = Machine(prepare, tmp_path, good_after=9)
+    prepare.check_cuda = refuse
+    with pytest.raises(prepare.PrepareError, match='no nvcc'):
+        prepare.prepare(machine.environment)
+    assert len(machine.mmcv) == 2 and not emptied
+
+
 def test_a_gpu_that_pytorch_does_not_see_is_told(prepare, with_gpu, monkeypatch, capsys):
     prepare.check_cuda(with_gpu(False, '13.0'))
     assert not capsys.readouterr().out
@@ -200,7 +216,9 @@ def test_forced_cuda_wants_pytorch_for_it_and_ops_of_it(monkeypatch):
 
 
 def test_settings_of_the_compiler(prepare, monkeypatch):
-    assert prepare.compiler_settings() == dict(MAX_JOBS=str(os.cpu_count()))
+    for cores, jobs in ((2, '2'), (4, '4'), (8, '7')):
+        monkeypatch.setattr(prepare.os, 'sched_getaffinity', lambda _, n=cores: range(n), False)
+        assert prepare.compiler_settings() == dict(MAX_JOBS=jobs)
     monkeypatch.setenv('VSCMD_ARG_TGT_ARCH', 'x64')
     assert prepare.compiler_settings()['DISTUTILS_USE_SDK'] == '1'
 
@@ -214,7 +232,8 @@ def test_steps_are_given_the_settings(prepare, tmp_path, monkeypatch):
     monkeypatch.setenv('MAX_JOBS', '77')
     environment.run('Given', '-c', code)
     log = environment.log.read_text()
-    assert f'jobs {os.cpu_count()}\n' in log and 'jobs 77\n' in log
+    jobs = prepare.compiler_settings()['MAX_JOBS']
+    assert f'jobs {jobs}\n' in log and 'jobs 77\n' in log
 
 
 def test_without_a_gpu_the_index_of_small_builds_is_used_if_it_answers(prepare, monkeypatch):

@@ -31,6 +31,7 @@ from mmdet_yolo2fl.study_tables import (
     read_curves,
     results_by_hash,
     summarize,
+    unlike_pairs,
     write_csv,
     write_curves,
 )
@@ -169,16 +170,6 @@ def test_epochs_that_a_budget_buys(tmp_path, monkeypatch, budget, epochs):
     # A resumed run does not measure again.
     monkeypatch.setattr(study_budget, '_seconds_an_iteration', lambda *_: 1e9)
     assert within_budget(config, budget, tmp_path).train_cfg.max_epochs == epochs
-
-
-def test_a_budget_that_buys_no_whole_epochs(tmp_path):
-    """Of another number of images it would buy another budget."""
-    run = load_study(write_study(tmp_path), tmp_path).runs[0]
-    run.config.train_dataloader.dataset.num_images = 10
-    budget = dict(images=14)
-    with pytest.raises(ValueError, match='buys 1.40 epochs of 10 images'):
-        within_budget(run.config, budget, tmp_path / 'new')
-    assert within_budget(run.config, dict(images=52), tmp_path).train_cfg.max_epochs == 5
 
 
 @pytest.mark.parametrize('budget', [dict(images=4), dict(minutes=0.1)])
@@ -657,6 +648,18 @@ def test_pairs_that_were_not_trained_alike_are_named(tmp_path):
         'Not trained alike: longer, seed 0 200 images against 100.',
     ]
     assert 'alike' not in write_report(table, None)
+
+
+def test_a_checkpoint_beside_trainings_goes_with_all_of_them(tmp_path):
+    """It has no seed: its difference is that of the means, and has no interval."""
+    trained = [result('trained', seed, ap50) for seed, ap50 in enumerate((0.5, 0.6, 0.7))]
+    alone = result('public', 0, 0.6) | dict(images=9, precision='?', checkpoint_digest='a')
+    for baseline in ('trained', 'public'):
+        for summary in summarize([*trained, alone], baseline, ['AP50']):
+            if summary['row'] != baseline:
+                assert summary['AP50']['difference'] == pytest.approx(0)
+                assert summary['AP50']['low'] is None
+        assert not unlike_pairs([*trained, alone], baseline)
 
 
 def test_seconds_of_an_iteration(tmp_path, monkeypatch):

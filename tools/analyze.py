@@ -54,7 +54,7 @@ from mmdet_yolo2fl.analysis.run_folder import (
     find_checkpoint,
     find_config,
     find_runs,
-    is_of_study,
+    split_of,
 )
 from mmdet_yolo2fl.analysis.summary import image_names, summarize, write_tables
 from mmdet_yolo2fl.analysis.training_log import read_training_log
@@ -83,7 +83,7 @@ def make_parser():
     parser.add_argument(
         '--split',
         choices=('test', 'val'),
-        help='of the config (default: test; of a run of a study val, on which its figures are)',
+        help='of the config (default: test; of a training of a study val, as its figures)',
     )
     parser.add_argument(
         '--out',
@@ -136,7 +136,7 @@ def complete(args, run=None, out=None):
     """The arguments for one run, or without one; what they leave open is the run's."""
     args = copy.copy(args)
     args.run = run
-    args.split = args.split or ('val' if run is not None and is_of_study(run) else 'test')
+    args.split = args.split or ('test' if run is None else split_of(run))
     if run is not None:
         args.config = args.config or str(find_config(run))
         if not args.checkpoint and not args.predictions:

@@ -25,7 +25,7 @@ import csv
 import io
 import itertools
 import statistics
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -270,7 +270,9 @@ class Contestant:
         return [sum(between(*pair) for pair in step) for step in self.in_loss[-steps:]]
 
     def autocast(self):
-        return autocast(self.device, self.amp)
+        kind = torch.device(self.device).type
+        dtype = torch.bfloat16 if kind == 'cpu' else torch.float16
+        return torch.autocast(kind, dtype, enabled=self.amp)
 
     def network(self):
         self.run_network(self.single)
@@ -377,8 +379,8 @@ def resized(pipeline, size):
     return steps
 
 
-def evaluate(path, checkpoint, folder, size=None, precision=None):
-    """AP50 and AP of a checkpoint on the config's test set, within a context of that precision."""
+def evaluate(path, checkpoint, folder, size=None, amp=False):
+    """AP50 and AP of a checkpoint on the config's test set, in mixed precision or not."""
     cfg = Config.fromfile(path)
     cfg.work_dir = str(folder)
     begin_anew(cfg)  # else its test would build the training data
@@ -387,18 +389,12 @@ def evaluate(path, checkpoint, folder, size=None, precision=None):
         dataset.pipeline = resized(dataset.pipeline, size)
     # Of its own: MMEngine would write to the folder of the visualizer of that name made first.
     cfg.visualizer = dict(type='DetLocalVisualizer', name=str(folder), vis_backends=[])
-    runner = Runner.from_cfg(cfg)
-    with precision or nullcontext():
-        metrics = runner.test()
+    cfg.test_cfg.fp16 = amp  # MMEngine's mixed precision, on a CPU of bfloat16
+    metrics = Runner.from_cfg(cfg).test()
     found = averages(metrics, evaluators(cfg, 'test'))
     if not found:
         raise ValueError(f'there is no AP50 among the metrics {sorted(metrics)}')
     return found
-
-
-def autocast(device, enabled):
-    kind = torch.device(device).type
-    return torch.autocast(kind, torch.bfloat16 if kind == 'cpu' else torch.float16, enabled=enabled)
 
 
 @contextmanager
@@ -487,8 +483,7 @@ def add_accuracy(args, rows):
             same = [row for row in own if MODES[row['mode']][0] == amp]
             names = [name, *(row['mode'] for row in same)]
             with noted(failed, 'accuracy', names), TemporaryDirectory() as folder:
-                precision = autocast(args.device, amp)
-                found = evaluate(path, checkpoint, folder, args.size, precision)
+                found = evaluate(path, checkpoint, folder, args.size, amp)
                 for row in same:
                     row.update(found)
     return failed

@@ -55,7 +55,8 @@ PROBE_ALL = PROBE + 'import mmdet, pytest, mmdet_yolo2fl\n'
 PROBE_CUDA = """
 import torch
 from torch.utils.cpp_extension import CUDA_HOME
-for fact in torch.cuda.is_available(), torch.version.cuda or '', CUDA_HOME or '':
+is_cuda = torch.cuda.is_available() and not torch.version.hip
+for fact in is_cuda, torch.version.cuda or '', CUDA_HOME or '':
     print(fact)
 """
 
@@ -143,8 +144,13 @@ class Environment:
 
 def compiler_settings():
     """What MMCV's compilation needs and does not set by itself."""
-    # Its own default is never below four, which a small machine has no memory for.
-    settings = dict(MAX_JOBS=str(os.cpu_count()))
+    # Its own default is one less than the cores it may use, but never below four, which a small
+    # machine has no memory for.
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        cores = min(4, os.cpu_count() or 1)
+    settings = dict(MAX_JOBS=str(min(cores, max(4, cores - 1))))
     if 'VSCMD_ARG_TGT_ARCH' in os.environ:  # a prompt of Visual Studio, which PyTorch asks for
         settings['DISTUTILS_USE_SDK'] = '1'
     return settings
@@ -219,7 +225,8 @@ def has_wheel(environment):
     kept = subprocess.run([*pip, 'cache', 'list', 'onedl_mmcv'], capture_output=True, text=True)
     if '.whl' in kept.stdout:
         return True
-    install = ['install', '--dry-run', '--no-deps', '--only-binary', ':all:', MMCV]
+    install = ['install', '--dry-run', '--ignore-installed', '--no-deps']
+    install += ['--only-binary', ':all:', MMCV]
     return not subprocess.run([*pip, *install], capture_output=True).returncode
 
 
@@ -307,6 +314,7 @@ def install_mmcv(environment):
     if environment.works(PROBE):
         return
     print('  That wheel was built for another PyTorch, or without ops. Compiling a new one.')
+    check_cuda(environment)
     # Only the removal makes pip keep the new wheel instead of finding the bad one again.
     subprocess.run(
         [str(environment.python), '-m', 'pip', 'cache', 'remove', 'onedl_mmcv'],

@@ -1,5 +1,6 @@
 """What a training has left behind: its config and its checkpoints."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -46,6 +47,16 @@ def _is_run(names: list[str]) -> bool:
 def is_of_study(run: Path, ended: bool = False) -> bool:
     """Whether ``tools/study.py`` has begun a run, or ended it."""
     return (run / 'config_hash').exists() and (not ended or (run / 'result.json').exists())
+
+
+def split_of(run: Path) -> str:
+    """On which set of its config a run has its figures: 'val' of a training of a study, else
+    'test'."""
+    if not is_of_study(run):
+        return 'test'
+    result = run / 'result.json'
+    evaluates = result.is_file() and json.loads(result.read_text('utf-8')).get('checkpoint_digest')
+    return 'test' if evaluates else 'val'
 
 
 def _in_order(path: Path) -> list:

@@ -422,8 +422,9 @@ def _model(network: DarknetNetwork, train: dict, letterbox: bool) -> dict:
         class_scale=region.number('class_scale', 1),
         coord_scale=region.number('coord_scale', 1),
         rescore=bool(region.integer('rescore', 0)),
-        # AlexeyAB's fork, which has the focal loss and stretches, does not weight by the area.
-        coord_area_weight=letterbox and not focal,
+        # AlexeyAB's fork does not weight by the area: it has the focal loss, stretches images, or
+        # says that it does not.
+        coord_area_weight=letterbox and not focal and not network.net.integer('letter_box', 0),
         coord_prefill=12800,
         normalizer='batch',
         prior_prob=None,

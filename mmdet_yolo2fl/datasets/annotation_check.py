@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmdet.datasets import BaseDetDataset, CocoDataset, XMLDataset
@@ -26,6 +26,7 @@ from ..annotation_files import (
     read_coco,
     read_names,
     read_xml,
+    stored_size,
 )
 from ..config_parts import leaf_datasets
 
@@ -83,7 +84,8 @@ def check_annotations(
             if check is not None:
                 data = DATASETS.build({**leaf, 'pipeline': [], 'lazy_init': True})
                 here = not _is_remote(*prefix.values())
-                check(data, skipped, images and here, sizes, by_coco or {})
+                look = Look(images and here, sizes, _loads_as_stored(leaf))
+                check(data, skipped, look, by_coco or {})
     return skipped
 
 
@@ -91,9 +93,21 @@ def _is_remote(*places: Any) -> bool:
     return any('://' in str(place) for place in places)
 
 
-def _check_coco(
-    data: CocoDataset, skipped: Counter, images: bool, look_inside: bool, by_coco: Mapping
-) -> None:
+class Look(NamedTuple):
+    """How closely images are looked at.
+
+    Attributes:
+        at_files (bool): They must be there.
+        inside (bool): And lie as annotated.
+        as_stored (bool): Without what EXIF says, since the pipeline loads them so.
+    """
+
+    at_files: bool
+    inside: bool
+    as_stored: bool
+
+
+def _check_coco(data: CocoDataset, skipped: Counter, look: Look, by_coco: Mapping) -> None:
     path = Path(data.ann_file)
     evaluated = {Path(file): by_class for file, by_class in by_coco.items()}
     evaluates = path in evaluated
@@ -123,9 +137,10 @@ def _check_coco(
         if number in sizes:
             raise ValueError(f'{where}: its id stands there twice')
         sizes[number] = _size(*(_get(image, key, (int, float), where) for key in SIDES), where)
-        if images:
+        if look.at_files:
             file = Path(data.data_prefix.get('img', ''), name)
-            if not _check_image(file, where, sizes[number] if look_inside else None):
+            size = sizes[number] if look.inside else None
+            if not _check_image(file, where, size, look.as_stored):
                 skipped[TURNED] += 1
     categories = {one['id']: one['name'] for one in content['categories']}
     seen, with_objects = set(), set()
@@ -252,16 +267,14 @@ def _check_order(data: CocoDataset, categories: list, path: Path) -> None:
         )
 
 
-def _check_voc(
-    data: XMLDataset, skipped: Counter, images: bool, look_inside: bool, _: Mapping
-) -> None:
+def _check_voc(data: XMLDataset, skipped: Counter, look: Look, _: Mapping) -> None:
     seen = []
     counted = COUNTED if data.test_mode else ''
     for name in read_names(Path(data.ann_file)):
         image = Path(data.sub_data_root, data.img_subdir, f'{name}.jpg')
         path = Path(data.sub_data_root, data.ann_subdir, f'{name}.xml')
         where = f'{data.ann_file}: {name!r}'
-        if images:
+        if look.at_files:
             others = [] if image.is_file() else sorted(image.parent.glob(f'{glob.escape(name)}.*'))
             if others:
                 raise FileNotFoundError(
@@ -274,7 +287,8 @@ def _check_voc(
         sides = None
         if size is not None:  # else MMDetection looks at the image
             sides = _size(*(_number(size, key, path, int) for key in SIDES), str(path))
-            if images and look_inside and not _check_image(image, where, sides):
+            is_looked_at = look.at_files and look.inside
+            if is_looked_at and not _check_image(image, where, sides, look.as_stored):
                 skipped[TURNED] += 1
         seen.append((False, sides))
         for thing in root.findall('object'):
@@ -302,7 +316,9 @@ def _check_voc(
 CHECKS = {CocoDataset.load_data_list: _check_coco, XMLDataset.load_data_list: _check_voc}
 
 
-def _check_image(path: Path, where: str, annotated: tuple | None = None) -> bool:
+def _check_image(
+    path: Path, where: str, annotated: tuple | None = None, as_stored: bool = False
+) -> bool:
     """It is there, and not empty; and if its annotated size is given, it does not lie across.
 
     False if EXIF turns it, and nobody can tell whether its boxes turn with it.
@@ -315,7 +331,16 @@ def _check_image(path: Path, where: str, annotated: tuple | None = None) -> bool
         raise ValueError(f'{where}: {str(path)!r} is no name of a file') from error
     if size == 0:
         raise ValueError(f'{where}: the image {path} is empty')
-    return not annotated or check_lies_as_annotated(path, annotated)
+    return not annotated or check_lies_as_annotated(
+        path, annotated, stored_size(path) if as_stored else None
+    )
+
+
+def _loads_as_stored(leaf: Mapping) -> bool:
+    """Whether the pipeline leaves aside what EXIF says."""
+    steps = leaf.get('pipeline') or ()
+    types = [str(step.get('color_type')) for step in steps if isinstance(step, Mapping)]
+    return any(kind == 'unchanged' or kind.endswith('ignore_orientation') for kind in types)
 
 
 def _name(entry: Any) -> str:

@@ -173,6 +173,11 @@ def test_an_image_whose_size_does_not_tell_whether_its_boxes_turn_with_it(tmp_pa
     assert not check_annotations(cfg)
     check_data(Config(dict(val_dataloader=dict(dataset=cfg))), argparse.ArgumentParser(), 'val')
     assert f'look whether the boxes fit to 1 {TURNED}' in capsys.readouterr().out
+    # Loaded as it is stored, it lies as it is annotated.
+    as_stored = [dict(type='CheckedLoadImageFromFile', color_type='color_ignore_orientation')]
+    for orientation in (3, 6):
+        turn(image, orientation)
+        assert not check_annotations(cfg | dict(pipeline=as_stored), sizes=True)
     # A square one, on its side.
     square = tmp_path / 'square.jpg'
     cv2.imwrite(str(square), np.zeros((40, 40, 3), np.uint8))

@@ -148,6 +148,9 @@ def test_a_run_of_a_study_is_looked_at_where_its_figures_are_from(run, main):
     assert '(test)' in main(run)['facts']['Data set']
     (run / 'config_hash').touch()
     assert '(val)' in main(run)['facts']['Data set']
+    (run / 'result.json').write_text(json.dumps(dict(row='a', checkpoint_digest='of others')))
+    assert '(test)' in main(run, '--checkpoint', run / 'epoch_1.pth')['facts']['Data set']
+    (run / 'result.json').unlink()
     assert '(test)' in main(run, '--split', 'test')['facts']['Data set']
 
 

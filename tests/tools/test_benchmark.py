@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from mmdet_yolo2fl.engine import YOLOV2AmpOptimWrapper
 from mmdet_yolo2fl.measure import machine, use
+from mmdet_yolo2fl.models.backbones.darknet import Darknet19
 from tests.tools.conftest import ROOT, load_tool
 
 CONFIG = """
@@ -192,21 +193,28 @@ def test_accuracy_from_a_study(tool, tmp_path):
 def test_checkpoints_are_evaluated_in_the_precision_of_the_mode(
     tool, tmp_path, squares, monkeypatch
 ):
-    main = tool('benchmark')
+    parts, seen = tool('benchmark').__globals__, set()
+    forward = Darknet19.forward
 
-    def evaluate(path, checkpoint, folder, size, precision):
-        with precision:
-            return dict(AP50=float(torch.is_autocast_enabled('cpu')), AP=0.0)
+    def look(self, images):
+        seen.add(torch.is_autocast_enabled('cpu'))
+        return forward(self, images)
 
-    monkeypatch.setitem(main.__globals__, 'evaluate', evaluate)
+    monkeypatch.setattr(Darknet19, 'forward', look)
     config, checkpoint = map(str, squares)
-    rows = [dict(config='a', mode=mode) for mode in ('float32', 'amp', 'amp, channels_last')]
     arguments = SimpleNamespace(
-        accuracies={}, study=None, configs=[config], names=['a'], checkpoints=[checkpoint]
+        accuracies={},
+        study=None,
+        configs=[config],
+        names=['a'],
+        checkpoints=[checkpoint],
+        size=None,
     )
-    arguments.size, arguments.device = None, 'cpu'
-    assert not main.__globals__['add_accuracy'](arguments, rows)
-    assert [row['AP50'] for row in rows] == [0, 1, 1]
+    for modes, amp in ((['float32', 'channels_last'], False), (['amp, channels_last'], True)):
+        rows = [dict(config='a', mode=mode) for mode in modes]
+        assert not parts['add_accuracy'](arguments, rows)
+        assert seen == {amp} and all('AP50' in row for row in rows)
+        seen.clear()
 
 
 def test_a_broken_checkpoint_is_named_and_the_others_go_on(tool, tmp_path):
