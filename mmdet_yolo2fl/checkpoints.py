@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlparse
@@ -86,6 +87,26 @@ def verify_checkpoint(path: str | Path) -> Path:
     return _verified(path)[0]
 
 
+def _check_archive(path: Path) -> None:
+    """At least that a file of PyTorch 1.6 or later is whole, by its checksums.
+
+    Raises:
+        DamagedCheckpointError: If it is not.
+    """
+    with open(path, 'rb') as file:
+        if file.read(4) != b'PK\x03\x04':
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        damaged = type(error).__name__
+    if damaged:
+        raise DamagedCheckpointError(
+            f'checkpoint {path}: damaged (cut short in a copy or a download?): {damaged}'
+        )
+
+
 def _verified(path: str | Path) -> tuple[Path, dict | None]:
     """The local file, and what it holds; None where PyTorch cannot look through it."""
     path = _local_file(path)
@@ -104,6 +125,7 @@ def _verified(path: str | Path) -> tuple[Path, dict | None]:
             logger='current',
             level=logging.WARNING,
         )
+        _check_archive(path)
         return path, None
     try:
         with open(path, 'rb') as file:

@@ -24,6 +24,7 @@ from mmengine.visualization import Visualizer
 
 from .config_parts import begin_anew, type_name
 from .models.losses import AutomatedFocalLoss, EqualizedFocalLoss
+from .whole_files import write_png
 
 # What may be searched. Gamma 5 is the largest of the focal loss paper (table 1b).
 SPACE = dict(
@@ -406,7 +407,7 @@ def draw(study: optuna.Study, folder: Path) -> list[Path]:
         path, figure = folder / f'{name}.png', plt.gcf()
         if name in sizes:  # Optuna's own size is for one panel
             figure.set_size_inches(*sizes[name])
-        figure.savefig(path, dpi=90, bbox_inches='tight')
+        write_png(path, figure, dpi=90, bbox_inches='tight')
         plt.close('all')
         paths.append(path)
     return paths

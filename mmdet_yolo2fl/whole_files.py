@@ -63,8 +63,8 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode('utf-8', 'backslashreplace'))
 
 
-def write_png(path: str | Path, figure, dpi: int) -> None:
-    """Write Matplotlib's ``Figure`` as :func:`write_all` does."""
+def write_png(path: str | Path, figure, dpi: int, **options) -> None:
+    """Write Matplotlib's ``Figure`` as :func:`write_all` does, with options of its ``savefig``."""
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=dpi, format='png')
+    figure.savefig(picture, dpi=dpi, format='png', **options)
     write_bytes(path, picture.getvalue())

@@ -8,6 +8,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmdet_yolo2fl.checkpoints import (
+    DamagedCheckpointError,
     latest_whole_checkpoint,
     load_only_weights,
     load_verified,
@@ -126,6 +127,25 @@ def test_a_pointer_without_a_name_stays_in_its_folder(tmp_path, content):
         torch.save(dict(state_dict=weights(), optimizer={}, message_hub={}, meta=meta), place)
     (run / 'last_checkpoint').write_text(content)
     assert latest_whole_checkpoint(run) == run / 'epoch_3.pth'
+
+
+@pytest.mark.parametrize('part', [0.5, 0.99])
+def test_a_pytorch_that_cannot_look_through_files_sees_whether_they_are_whole(
+    tmp_path, monkeypatch, part
+):
+    monkeypatch.setattr(torch, '__version__', '2.5.1')
+    for epoch in (1, 2):
+        meta = dict(epoch=epoch, iter=9)
+        whole = dict(state_dict=weights(), optimizer={}, message_hub={}, meta=meta)
+        torch.save(whole, tmp_path / f'epoch_{epoch}.pth')
+    last = tmp_path / 'epoch_2.pth'
+    (tmp_path / 'last_checkpoint').write_text(str(last))
+    assert latest_whole_checkpoint(tmp_path) == last
+    content = last.read_bytes()
+    last.write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(DamagedCheckpointError, match='epoch_2.pth: damaged'):
+        verify_checkpoint(last)
+    assert latest_whole_checkpoint(tmp_path) == tmp_path / 'epoch_1.pth'
 
 
 @pytest.mark.parametrize('part', [0, 0.1, 0.5, 0.99])

@@ -31,7 +31,7 @@ from mmdet_yolo2fl.checkpoints import latest_whole_checkpoint, load_only_weights
 from mmdet_yolo2fl.engine import work_dir_lock
 from mmdet_yolo2fl.evaluators import evaluators
 from mmdet_yolo2fl.scalars import logged_scalars
-from mmdet_yolo2fl.whole_files import write_png, write_text
+from mmdet_yolo2fl.whole_files import write_bytes, write_png, write_text
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'yolov2_fl.py'
 NUM_PICTURES = 12
@@ -114,7 +114,8 @@ def draw_predictions(runner, out):
         file = folder / Path(truth.img_path).with_suffix('.png').name
         visualizer.add_datasample(file.stem, image, result, pred_score_thr=0.4, out_file=str(file))
         pictures.append(cv2.imread(str(file)))
-    cv2.imwrite(str(out / 'predictions.jpg'), page(pictures), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    _, content = cv2.imencode('.jpg', page(pictures), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    write_bytes(out / 'predictions.jpg', content.tobytes())
 
 
 def page(pictures):

@@ -177,6 +177,10 @@ def collect(args):
     )
 
 
+# Of a YOLOV2Head, as the joint loss was measured.
+JOINT = dict(object_scale=1.0, noobject_scale=1.0, rescore=False)
+
+
 def class_loss(cfg, detector, num_classes):
     """What a class loss of the config must say beside its alphas, as it is saved."""
     yolov2 = isinstance(getattr(detector, 'bbox_head', None), YOLOV2Head)
@@ -189,8 +193,11 @@ def class_loss(cfg, detector, num_classes):
         if not yolov2 and known.get(name, default) != default:
             options[name] = known[name]
     stages = [module for module in detector.modules() if hasattr(module, 'fc_cls')]
+    head = getattr(detector, 'bbox_head', None)
     return dict(
         joint=yolov2,
+        # Darknet's, which in the joint way would weigh the classes and replace their labels.
+        head={key: value for key, value in JOINT.items() if yolov2 and getattr(head, key) != value},
         # What a study would replace; with other losses other options go along.
         objectness=yolov2 and isinstance(detector.bbox_head.loss_obj, BalancedFocalLoss),
         # A second stage has a column for it, and then a softmax.
@@ -216,6 +223,7 @@ def config_lines(figures):
         alphas.append(_digits(figures['alpha']))
         weights.append(_digits(1))
     start = 'loss_obj=None, ' if loss['joint'] else ''
+    start += ''.join(f'{name}={value!r}, ' for name, value in loss['head'].items())
     start += "loss_cls=dict(_delete_=True, type='BalancedFocalLoss', "
     start += f'use_sigmoid={not loss["background"]}, gamma=2.0, '
     end = ''.join(f', {name}={value!r}' for name, value in loss['options'].items()) + ')'

@@ -95,6 +95,21 @@ def test_the_lines_for_the_config_are_of_the_options(tool, tmp_path, data_root, 
     assert "[dict(type='ClassWeightHook', beta=0.9)]" in printed
 
 
+def test_the_joint_lines_of_darknets_own_losses(tool, tmp_path, data_root, capsys):
+    """Its scales would weigh the classes, and the IoU would be their label."""
+    file = config(tmp_path, data_root)
+    file.write_text(file.read_text().replace('configs/yolov2_fl.py', 'configs/yolov2.py'))
+    tool('imbalance_report')([str(file), '--out', str(tmp_path / 'out')])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    line = next(line for line in lines if line.startswith('loss_obj=None'))
+    before = Config.fromfile(file).model.bbox_head
+    assert before.object_scale == 5 and before.rescore
+    with file.open('a') as stream:
+        stream.write(f"\nmodel['bbox_head'] = dict({line})\n")
+    head = MODELS.build(Config.fromfile(file).model.bbox_head)
+    assert (head.object_scale, head.noobject_scale, head.rescore) == (1, 1, False)
+
+
 def test_a_small_alpha_is_not_rounded_to_nothing(tool):
     """With alpha 0 the loss would leave the class out."""
     weights = class_weights([50000, 5], beta=0.9999)
@@ -103,7 +118,7 @@ def test_a_small_alpha_is_not_rounded_to_nothing(tool):
         dict(alpha=float(alpha), effective_number_weight=float(weight))
         for alpha, weight in zip(alphas, weights)
     ]
-    loss = dict(joint=False, background=False, options={}, hooks=False, only_alphas=True)
+    loss = dict(joint=False, head={}, background=False, options={}, hooks=False, only_alphas=True)
     figures = dict(loss=loss, classes=dict(enumerate(rows)), alpha=0.25, beta=0.9999)
     (line,) = tool('imbalance_report').__globals__['config_lines'](figures)
     written = [float(text) for text in line.split('alpha=[')[1].split(']')[0].split(',')]

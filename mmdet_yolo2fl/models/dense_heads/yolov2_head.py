@@ -62,8 +62,8 @@ class YOLOV2Head(BaseDenseHead):
         loss_wh (dict | None): Loss of ``tw, th`` against ``log(truth / anchor)``.
         loss_bbox (dict | None): Loss of decoded boxes in pixels, such as ``GIoULoss``; instead
             of ``loss_xy`` and ``loss_wh``, or besides.
-        object_scale (float): Weight of objectness at positives (Darknet's option). Darknet's
-            cfgs have 5. Defaults to 1.0.
+        object_scale (float): Weight of objectness at positives (Darknet's option), in the joint
+            way of the classes there. Darknet's cfgs have 5. Defaults to 1.0.
         noobject_scale (float): Weight of objectness at negatives. Defaults to 1.0.
         class_scale (float): Weight of the class at matches, but not in the joint way. Defaults
             to 1.0.

@@ -29,7 +29,8 @@ class AdaptiveFocalLoss(BalancedFocalLoss):
         if self.activation != 'sigmoid':
             raise ValueError(
                 f'{type(self).__name__}: works on the logits of a sigmoid, got '
-                f'activation={self.activation!r}'
+                f'activation={self.activation!r}; a head that gives softmaxes or probabilities '
+                'takes BalancedFocalLoss'
             )
 
     def forward(self, pred, target, weight=None, avg_factor=None, reduction_override=None):
