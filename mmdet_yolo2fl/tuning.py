@@ -232,6 +232,16 @@ def first_trials(
 OF_A_MACHINE = ('data_root', 'num_workers', 'persistent_workers', 'pin_memory')
 
 
+def _data_roots(node) -> set[str]:
+    """Every ``data_root`` of a config."""
+    if isinstance(node, (list, tuple)):
+        return set().union(*map(_data_roots, node))
+    if not isinstance(node, dict):
+        return set()
+    own = node.get('data_root')
+    return _data_roots(list(node.values())) | ({own} if own and isinstance(own, str) else set())
+
+
 def remember(study: optuna.Study, cfg: Config, **about: str | None) -> None:
     """Note in a study of what it is, so that it does not go on with something else.
 
@@ -244,10 +254,16 @@ def remember(study: optuna.Study, cfg: Config, **about: str | None) -> None:
         ValueError: If its trials were of another config, or of other words.
     """
 
+    roots = tuple(sorted(_data_roots(cfg.to_dict()), key=len, reverse=True))
+
     def portable(node):
         if isinstance(node, dict):
             return {k: portable(child) for k, child in node.items() if k not in OF_A_MACHINE}
-        return [portable(child) for child in node] if isinstance(node, (list, tuple)) else node
+        if isinstance(node, (list, tuple)):
+            return [portable(child) for child in node]
+        # The files of evaluators have the folder in their names.
+        root = next((root for root in roots if str(node).startswith(root)), '')
+        return node[len(root) :] if isinstance(node, str) else node
 
     text = json.dumps(portable(cfg.to_dict()), sort_keys=True, default=str)
     about['config'] = hashlib.sha256(text.encode()).hexdigest()[:16]

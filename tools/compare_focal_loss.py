@@ -29,6 +29,14 @@ SHOWN = (
 )
 
 
+def name_and_run(given):
+    """Of [NAME=]RUN; either may have a = in it."""
+    ends = [at for at, letter in enumerate(given) if letter == '=']
+    splits = [('', given), *((given[:at], given[at + 1 :]) for at in ends)]
+    whole = next((split for split in splits if Path(split[1]).is_dir()), None)
+    return whole or given.rpartition('=')[::2]
+
+
 def parse_args(args=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -41,7 +49,7 @@ def parse_args(args=None):
         '--out', type=Path, default=Path('work_dirs/focal_loss.png'), help='the picture'
     )
     args = parser.parse_args(args)
-    given = [run.rpartition('=')[::2] for run in args.runs]
+    given = [name_and_run(run) for run in args.runs]
     names = [name or Path(folder).name for name, folder in given]
     if len(set(names)) < len(names):  # such as seed_0, of several rows of a study
         names = [name or folder for name, folder in given]

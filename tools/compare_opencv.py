@@ -58,7 +58,8 @@ def make_runner(cfg, checkpoint, out):
     cfg.resume = False
     cfg.test_dataloader.batch_size = 1
     cfg.test_dataloader.num_workers = 0
-    cfg.test_dataloader.pop('persistent_workers', None)
+    for key in ('persistent_workers', 'prefetch_factor'):  # of workers
+        cfg.test_dataloader.pop(key, None)
     runner = Runner.from_cfg(cfg)
     runner.model.cpu().eval()
     runner.call_hook('before_run')  # in which EMAHook makes what it loads the weights into
@@ -127,11 +128,16 @@ def write_results(differences, rows, metrics, out):
         for key, ours in metrics[0].items():
             theirs = metrics[1][key]
             text += f'| {key} | {ours:.4f} | {theirs:.4f} | {theirs - ours:+.4f} |\n'
+    write_text(Path(out, 'parity.md'), text)
     width = max(row.shape[1] for row in rows)
+    # A JPEG can be so high.
+    rows = [row for row, end in zip(rows, np.cumsum([len(row) for row in rows])) if end <= 65500]
+    if not rows or width > 65500:
+        print('The images are too large to be drawn.')
+        return text
     rows = [cv2.copyMakeBorder(r, 0, 0, 0, width - r.shape[1], cv2.BORDER_CONSTANT) for r in rows]
     _, picture = cv2.imencode('.jpg', np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 88])
     write_bytes(Path(out, 'boxes.jpg'), picture.tobytes())
-    write_text(Path(out, 'parity.md'), text)
     return text
 
 

@@ -8,7 +8,8 @@ Environment variables:
               'torch==2.11.0 --index-url https://download.pytorch.org/whl/cu128'; later runs
               keep to it until another is given (TORCH= for the default again)
   FORCE_CUDA  1: compile MMCV's ops for CUDA although no GPU is to be seen (needs nvcc)
-  MAX_JOBS    how many compilers run at once (default: one per core; each takes about 1 GB)
+  MAX_JOBS    how many compilers run at once, each in about 1 GB (default: one less than the cores,
+              of up to four all; on macOS and Windows at most four)
 """
 
 import argparse

@@ -109,6 +109,8 @@ def main(args=None):
     cfg = load_config(args, parser, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     if args.amp:
         use_amp(cfg, parser)
+        if 'optim_wrapper.type' in (args.cfg_options or {}):
+            parser.error('--amp sets optim_wrapper.type, and --cfg-options too: leave one out')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')

@@ -57,7 +57,11 @@ def make_parser():
     )
     parser.add_argument('--metric', help='of the validation; default: the first mAP')
     parser.add_argument('--work-dir', help='default: work_dirs/tune_<name of the config>')
-    parser.add_argument('--storage', help='database URL; default: a SQLite file in the folder')
+    parser.add_argument(
+        '--storage',
+        help="database URL; default: a SQLite file in the folder. The study has the folder's name: "
+        'machines that search together have folders of one name',
+    )
     parser.add_argument(
         '--startup', type=int, default=5, help='trials at random, and before any is stopped early'
     )
@@ -88,7 +92,7 @@ def main(args=None):
         space = tuning.space_of(loss)
     except ValueError as error:
         parser.error(str(error))
-    if args.epochs:
+    if args.epochs is not None:
         if args.epochs < 1 or 'max_epochs' not in cfg.train_cfg:
             parser.error('--epochs must be at least 1, and the config count epochs')
         cfg = with_epochs(cfg, args.epochs)
@@ -110,7 +114,7 @@ def main(args=None):
             tuning.enqueue(study, first)
     except Exception as error:  # of any database driver, too
         parser.error(f'--storage {storage}: {error}')
-    print(f'Searching {", ".join(args.search)} of {loss_key}; study in {storage}')
+    print(f'Searching {", ".join(args.search)} of {loss_key}; study {folder.name!r} in {storage}')
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     finished = len(study.get_trials(states=states))
     if finished:

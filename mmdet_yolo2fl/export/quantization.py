@@ -180,6 +180,7 @@ def evaluate(
     """
     loader_cfg = cfg.test_dataloader.copy()
     loader_cfg.update(batch_size=1, num_workers=0, persistent_workers=False)
+    loader_cfg.pop('prefetch_factor', None)  # of workers
     loader = Runner.build_dataloader(loader_cfg)
     evaluator = Evaluator(cfg.test_evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo

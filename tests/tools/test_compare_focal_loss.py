@@ -36,6 +36,14 @@ def test_runs_of_one_name(tool, refused, tmp_path, capsys):
     assert 'each run needs a name of its own, NAME=RUN; got a, a' in message
 
 
+def test_a_run_with_its_setting_in_its_name(tool, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / 'runs/lr=0.01', 0)
+    write_run(tmp_path / 'runs/lr=0.1', 1)
+    tool('compare_focal_loss')(['runs/lr=0.01', 'fast=runs/lr=0.1', '--out', 'c.png'])
+    assert '| last quarter | lr=0.01 | fast |' in capsys.readouterr().out
+
+
 def test_usage_errors(tool, refused, tmp_path):
     main = tool('compare_focal_loss')
     assert 'FocalLossAnalysisHook' in refused(main, tmp_path)

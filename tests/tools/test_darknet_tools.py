@@ -3,6 +3,7 @@
 import shlex
 
 import cv2
+import numpy as np
 import pytest
 
 from mmdet_yolo2fl.darknet.weights import read_weights
@@ -76,6 +77,14 @@ def test_comparison_with_opencv(tmp_path, tool, data_root, capsys):
         if row[0].startswith('| coco'):
             assert abs(float(row[3].rstrip(' |'))) < 0.002
     assert cv2.imread(str(out / 'boxes.jpg')).shape == (3 * 60, 2 * 90, 3)
+    # More than a JPEG holds: the table is there, and as many rows as fit.
+    write = tool('compare_opencv').__globals__['write_results']
+    same = [dict(map=0.0, boxes=0.0, objectness=0.0, scores=0.0, kept=1)]
+    write(same, [np.zeros((30000, 4, 3), np.uint8)] * 3, [], out)
+    assert cv2.imread(str(out / 'boxes.jpg')).shape == (60000, 4, 3)
+    assert '1 images; 1 scores' in (out / 'parity.md').read_text()
+    write(same, [np.zeros((66000, 4, 3), np.uint8)], [], out)
+    assert 'too large to be drawn' in capsys.readouterr().out
     # Nothing above the threshold, and a config that averages its weights.
     averaged = tmp_path / 'averaged.py'
     averaged.write_text("_base_ = './cells.py'\ncustom_hooks = [dict(type='EMAHook')]\n")

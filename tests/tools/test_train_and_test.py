@@ -265,6 +265,8 @@ def test_bad_arguments(config, tool, refused, tmp_path):
     )
     other = 'optim_wrapper.type=MyOptimWrapper'
     assert 'MyOptimWrapper' in refused(train, config, '--amp', '--cfg-options', other)
+    plain = 'optim_wrapper.type=OptimWrapper'
+    assert 'leave one out' in refused(train, config, '--amp', '--cfg-options', plain)
     assert 'nowhere.py' in refused(test, 'nowhere.py', 'x.pth')
     assert 'gone.pth does not exist' in refused(test, config, 'gone.pth')
     assert '.pkl' in refused(test, config, 'gone.pth', '--out', 'a.json')

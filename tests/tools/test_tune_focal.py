@@ -111,6 +111,14 @@ def test_does_not_go_on_with_something_else(config, tmp_path):
     elsewhere.train_dataloader.dataset.data_root = '/elsewhere'
     elsewhere.train_dataloader.num_workers = 4
     tuning.remember(study(), elsewhere, loss='loss_obj', metric=None)
+    # The whole data set in another folder, of which the evaluator speaks too.
+    root = cfg.train_dataloader.dataset.data_root
+    moved = Config.fromstring(cfg.pretty_text.replace(root, '/elsewhere/cells'), '.py')
+    assert moved.val_evaluator.ann_file == '/elsewhere/cells/valid.json'
+    tuning.remember(study(), moved, loss='loss_obj', metric=None)
+    moved.val_evaluator.ann_file = '/elsewhere/cells/test.json'
+    with pytest.raises(ValueError, match='another config: give another'):
+        tuning.remember(study(), moved, loss='loss_obj', metric=None)
     with pytest.raises(ValueError, match='another loss and metric: give another --work-dir'):
         tuning.remember(study(), cfg, loss='loss_cls', metric='coco/bbox_mAP')
     cfg.train_cfg.max_epochs = 50
@@ -119,6 +127,8 @@ def test_does_not_go_on_with_something_else(config, tmp_path):
 
 
 def test_a_refused_search_leaves_nothing(config, tmp_path, tool, refused):
+    for epochs in (0, -1):
+        assert 'at least 1' in refused(tool('tune_focal'), config, '--epochs', epochs)
     arguments = [config, '--work-dir', tmp_path / 'out', '--search', 'gamma']
     (tmp_path / 'out').mkdir()
     study = tuning.make_study('out', f'sqlite:///{tmp_path}/out/study.db', 5, 0)
