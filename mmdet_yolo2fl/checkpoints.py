@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from mmengine import print_log
 from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.utils import digit_version
 
 
@@ -22,9 +23,12 @@ class DamagedCheckpointError(ValueError):
     """A checkpoint that cannot be read, as a full disk or a broken copy leaves it."""
 
 
-def _history_buffer_method(owner: type, name: str):
-    """What ``getattr`` is needed for in a checkpoint: ``HistoryBuffer``'s statistics."""
-    if owner is not HistoryBuffer or name.startswith('_'):
+def _known_method(owner: type, name: str):
+    """What ``getattr`` is needed for in a checkpoint: ``HistoryBuffer``'s statistics, and by what
+    ``OneCycleLR`` goes from one rate to another."""
+    is_statistic = owner is HistoryBuffer and not name.startswith('_')
+    is_annealing = owner is OneCycleParamScheduler and name.startswith('_annealing_')
+    if not is_statistic and not is_annealing:
         raise pickle.UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
     return getattr(owner, name)
 
@@ -42,11 +46,11 @@ def numpy_builders() -> dict[str, Callable]:
 
 def _safe_globals() -> list[tuple]:
     """What MMEngine's own checkpoints contain besides tensors, with the names they go by."""
-    classes = [HistoryBuffer, np.ndarray, np.dtype, slice]
+    classes = [HistoryBuffer, OneCycleParamScheduler, np.ndarray, np.dtype, slice]
     classes += [type(np.dtype(name)) for name in ('float32', 'float64', 'int32', 'int64')]
     return [
-        (_history_buffer_method, '__builtin__.getattr'),
-        (_history_buffer_method, 'builtins.getattr'),
+        (_known_method, '__builtin__.getattr'),
+        (_known_method, 'builtins.getattr'),
         *((function, name) for name, function in numpy_builders().items()),
         *((cls, f'{cls.__module__}.{cls.__qualname__}') for cls in classes),
     ]
@@ -186,10 +190,13 @@ def verify_resumable(path: str | Path) -> Path:
     if content is None:
         return path
     meta = content.get('meta')
-    if not isinstance(meta, Mapping) or 'message_hub' not in content:
+    # A runner's own name for it, and that of the strategies of another.
+    has_optimizer = {'optimizer', 'optim_wrapper'} & {*content}
+    if not isinstance(meta, Mapping) or 'message_hub' not in content or not has_optimizer:
         raise ValueError(
             f'checkpoint {path}: has weights, but no state of a training (meta, message_hub, '
-            'optimizer) to resume. To start from its weights: --cfg-options load_from=FILE'
+            'optimizer) to resume, as best_*.pth: name an epoch_N.pth or iter_N.pth. To start '
+            'from its weights: --cfg-options load_from=FILE'
         )
     if 'config' in meta:
         raise ValueError(

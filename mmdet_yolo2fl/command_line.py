@@ -4,6 +4,7 @@ import argparse
 import difflib
 import inspect
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from mmengine.device import get_device
 from mmengine.device import utils as device_utils
 from mmengine.runner import Runner
 
+from .config_parts import READ
 from .datasets.annotation_check import TURNED, check_annotations
 from .evaluators import coco_files
 
@@ -182,6 +184,13 @@ def _refuse_misspelt_keys(cfg: Config, options: dict, parser: argparse.ArgumentP
         similar = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         if key not in known and similar:
             parser.error(f'--cfg-options: the config has no {key!r}; did you mean {similar[0]!r}?')
+        if key in cfg and key not in READ:
+            print(
+                f'Note: --cfg-options {option}: a variable of the config, of which its parts have '
+                'been made already; it changes nothing. Change the parts, as '
+                'train_cfg.max_epochs, or a config of your own',
+                file=sys.stderr,
+            )
 
 
 def _use_processor(cfg: Config) -> None:

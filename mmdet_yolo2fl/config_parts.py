@@ -1,8 +1,16 @@
 """How to read the parts of a config."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import ConfigDict
+from mmengine.runner import Runner
+
+# What a config says that somebody reads: MMEngine's runner, MMDetection's tools, these.
+READ = {*inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'}
+READ |= {'auto_scale_lr', 'tta_model', 'tta_pipeline', 'find_unused_parameters', 'sync_bn'}
+READ |= {'model_wrapper_cfg', 'compile', 'runner_type', 'custom_imports', 'darknet'}
+READ |= {'activation_checkpointing', 'efficient_conv_bn_eval'}
 
 
 def as_list(value) -> list:

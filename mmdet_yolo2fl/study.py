@@ -28,7 +28,6 @@ the same config: the tables can be kept where the folders are not.
 import copy
 import functools
 import hashlib
-import inspect
 import json
 import re
 import time
@@ -51,7 +50,7 @@ from .checkpoints import (
     verify_checkpoint,
     verify_initial_checkpoints,
 )
-from .config_parts import begin_anew, leaves, type_name
+from .config_parts import READ, begin_anew, leaves, type_name
 from .datasets.annotation_check import check_annotations
 from .detector import check_fit
 from .engine import work_dir_lock
@@ -71,13 +70,6 @@ OF_A_RUN = (
 )
 # Of a row, beside what it changes in the config.
 KEYS = ('config', 'seeds', 'checkpoint', 'tta')
-
-
-# What a config says that somebody reads: MMEngine's runner, MMDetection's tools, these.
-READ = {*inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'}
-READ |= {'auto_scale_lr', 'tta_model', 'tta_pipeline', 'find_unused_parameters', 'sync_bn'}
-READ |= {'model_wrapper_cfg', 'compile', 'runner_type', 'custom_imports', 'darknet'}
-READ |= {'activation_checkpointing', 'efficient_conv_bn_eval'}
 
 
 @dataclass

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleLR
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from mmdet_yolo2fl.checkpoints import (
@@ -13,6 +15,7 @@ from mmdet_yolo2fl.checkpoints import (
     load_only_weights,
     load_verified,
     verify_checkpoint,
+    verify_resumable,
 )
 
 
@@ -48,6 +51,36 @@ def test_accepts_what_the_runner_saves(tmp_path, zipped):
     path = save(tmp_path, content, _use_new_zipfile_serialization=zipped)
     assert verify_checkpoint(path) == path
     assert verify_checkpoint(str(path)) == path
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('strategy', ['cos', 'linear'])
+def test_accepts_a_schedule_of_one_cycle(tmp_path, strategy, zipped):
+    """It keeps a function by which it goes from one rate to another."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = OneCycleLR(optimizer, eta_max=0.1, total_steps=9, anneal_strategy=strategy)
+    content = dict(weights(), meta=dict(epoch=1, iter=4), message_hub={}, optimizer={})
+    content['param_schedulers'] = [schedule.state_dict()]
+    path = save(tmp_path, content, _use_new_zipfile_serialization=zipped)
+    assert verify_resumable(path) == path
+    found = load_verified(path)['param_schedulers'][0]['anneal_func']
+    assert found(0.1, 0.3, 1.0) == pytest.approx(0.3)
+
+
+def test_other_methods_of_it_are_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
+    path = save(tmp_path, dict(weights(), meta=OneCycleParamScheduler.step))
+    with pytest.raises(ValueError, match='untrusted pickle'):
+        verify_checkpoint(path)
+
+
+def test_the_best_weights_alone_are_nothing_to_resume(tmp_path):
+    """MMEngine would go on with a new optimizer and the rates of the beginning."""
+    content = dict(weights(), meta=dict(epoch=30, iter=300), message_hub={})
+    with pytest.raises(ValueError, match=r'no state of a training.*as best_.*name an epoch_N'):
+        verify_resumable(save(tmp_path, content))
+    for key in ('optimizer', 'optim_wrapper'):
+        assert verify_resumable(save(tmp_path, content | {key: {}}))
 
 
 @pytest.mark.parametrize('zipped', [True, False])

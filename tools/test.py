@@ -94,6 +94,11 @@ def main(args=None):
         check_fit(runner.model, cfg.load_from)
     except ValueError as error:
         parser.error(str(error))
+    if args.out and hasattr(runner.test_evaluator, 'dataset_prefixes'):
+        parser.error(
+            '--out: a MultiDatasetsEvaluator hands its results to the metrics of its data sets '
+            'alone: test one data set at a time'
+        )
     if args.out:
         unfinished = str(Path(args.out).with_suffix('.unfinished.pkl'))
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=unfinished))

@@ -1,6 +1,8 @@
 """One training in a work directory at a time."""
 
+import errno
 import json
+import logging
 import os
 import socket
 import time
@@ -9,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from mmengine.logging import print_log
 
 # What the launchers tell each process of a job: torchrun, Slurm, Open MPI.
 RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 # A killed process may leave data loading workers, which notice it within five seconds.
 ORPHANS_SECONDS = 30
+# Some network file systems.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextmanager
@@ -49,8 +54,17 @@ def work_dir_lock(work_dir: str | Path) -> Iterator[None]:
                 f'{folder}: another training is at work there (process {holder.get("pid", "?")} '
                 f'on {holder.get("host", "an unknown host")}, since '
                 f'{holder.get("since", "an unknown time")}). Wait for its end, end it, or choose '
-                'another --work-dir'
+                f'another --work-dir; if there is none, delete {folder / "train.lock"}'
             ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print_log(
+            f'{folder}: its file system has no locks ({error.strerror}): see to it yourself that '
+            'no two trainings write there',
+            logger='current',
+            level=logging.WARNING,
+        )
     try:
         since = time.strftime('%Y-%m-%d %H:%M:%S')
         content = dict(pid=os.getpid(), host=socket.gethostname(), since=since)

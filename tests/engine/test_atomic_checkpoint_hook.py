@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.registry import HOOKS
 from mmengine.fileio import get_file_backend
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_torch_safe_globals
@@ -51,6 +52,35 @@ def test_keeps_the_files_that_mmengine_keeps(tmp_path, options):
             assert torch.equal(mine['state_dict'][key], value)
         kept = [x['message_hub']['runtime_info'].get('keep_ckpt_ids') for x in (mine, expected)]
         assert kept[0] == kept[1]
+
+
+def test_a_metric_that_says_nothing_this_time(tmp_path, monkeypatch):
+    """As CocoMetric beside another, where nothing has been found."""
+    said = []
+    monkeypatch.setattr(
+        'mmdet_yolo2fl.engine.hooks.atomic_checkpoint_hook.print_log',
+        lambda message, **_: said.append(message),
+    )
+    hook = HOOKS.build(dict(type='AtomicCheckpointHook', save_best='a/x', rule='greater'))
+    runner = train(tmp_path, epochs=1)
+    hook.before_train(runner)
+    hook.after_val_epoch(runner, {'b/y': 0.5})
+    assert said == ["a/x is not among the metrics ['b/y']: no best checkpoint by it this time"]
+    assert not list(tmp_path.glob('best_*'))
+    hook.after_val_epoch(runner, {'a/x': 0.1, 'b/y': 0.5})
+    assert [path.name for path in tmp_path.glob('best_*')] == ['best_a_x_epoch_1.pth']
+
+
+def test_processes_that_go_on_from_different_places_are_refused(tmp_path, monkeypatch):
+    """As of two machines, of which one has the checkpoints."""
+    monkeypatch.setattr(
+        'mmdet_yolo2fl.engine.hooks.atomic_checkpoint_hook.all_gather_object',
+        lambda place: [place, (0, 0)],
+    )
+    with pytest.raises(InterruptedRunError):
+        train(tmp_path, epochs=2, hooks=(dict(type='InterruptHook', at_iter=6),))
+    with pytest.raises(RuntimeError, match=r'different \(epoch, iteration\): .*\(0, 0\)'):
+        train(tmp_path, epochs=2, resume=True)
 
 
 def test_publishes_and_takes_a_folder_of_its_own(tmp_path):

@@ -1,5 +1,6 @@
 """Full disks, folders that cannot be written, and two trainings in one work directory."""
 
+import errno
 import os
 import resource
 import signal
@@ -195,3 +196,24 @@ def test_one_lock_for_the_processes_of_a_job(holder, monkeypatch, rank):
     monkeypatch.setenv(rank, '0')
     with pytest.raises(BlockingIOError), work_dir_lock(folder):
         pass
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='its locks are of POSIX')
+@pytest.mark.parametrize('number', [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
+    """NFS without its lock daemon, Lustre: a training must be possible there."""
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    said = []
+    monkeypatch.setattr(fcntl, 'flock', refuse)
+    # The function's module, which has its name.
+    monkeypatch.setitem(
+        work_dir_lock.__wrapped__.__globals__, 'print_log', lambda text, **_: said.append(text)
+    )
+    for _ in range(2):
+        with work_dir_lock(tmp_path / 'run'):
+            pass
+    assert len(said) == 2 and f'{tmp_path / "run"}: its file system has no locks' in said[0]

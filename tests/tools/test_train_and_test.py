@@ -18,7 +18,7 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from mmdet_yolo2fl.command_line import read_config
+from mmdet_yolo2fl.command_line import add_config_options, read_config
 from mmdet_yolo2fl.config_parts import leaves, unwrapped
 from mmdet_yolo2fl.resizing import how_resized
 from mmdet_yolo2fl.test_time_augmentation import use_tta
@@ -254,6 +254,18 @@ def test_a_test_set_of_parts():
     pipelines[0][0].scale = (1, 2)
     with pytest.raises(ValueError, match='parts of the test set have several pipelines'):
         unwrapped(cfg.test_dataloader.dataset)
+
+
+def test_a_variable_of_a_config_is_named(tmp_path, capsys, data_root):
+    """Its parts have been made of it: the option would do nothing, and nobody would say so."""
+    for option, is_told in (('max_epochs=2', True), ('train_cfg.max_epochs=2', False)):
+        arguments = [str(ROOT / 'configs/bccd/yolov2_fl.py'), '--cfg-options', option]
+        parser = argparse.ArgumentParser()
+        parser.add_argument('config')
+        add_config_options(parser)
+        cfg = read_config(parser.parse_args(arguments), parser)
+        assert cfg.train_cfg.max_epochs == (80 if is_told else 2)
+        assert ('a variable of the config' in capsys.readouterr().err) == is_told
 
 
 def test_bad_arguments(config, tool, refused, tmp_path):

@@ -1,12 +1,14 @@
 """Checkpoints that survive a kill at any moment."""
 
 import locale
+import logging
 from pathlib import Path
 
 from mmdet.registry import HOOKS
-from mmengine.dist import is_main_process, master_only
+from mmengine.dist import all_gather_object, is_main_process, master_only
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from ...checkpoints import restore_seen
@@ -32,6 +34,12 @@ class AtomicCheckpointHook(CheckpointHook):
         if not given and type(get_file_backend(self.out_dir or runner.work_dir)) is LocalBackend:
             self.backend_args = dict(backend='atomic_local')
         super().before_train(runner)
+        places = all_gather_object((runner.epoch, runner.iter))
+        if len(set(places)) > 1:
+            raise RuntimeError(
+                f'the processes go on from different (epoch, iteration): {places}. They need one '
+                'work directory, or each a copy of its checkpoints and last_checkpoint'
+            )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Where an average of the weights was kept, go on with the images seen until then."""
@@ -69,6 +77,16 @@ class AtomicCheckpointHook(CheckpointHook):
         # it is told of none, and they are deleted here, afterwards.
         if not self.save_best:
             return
+        missing = [key for key in self.key_indicators if key not in ('auto', *metrics)]
+        if missing and metrics:
+            # As CocoMetric where nothing was found, beside another metric.
+            print_log(
+                f'{", ".join(missing)} is not among the metrics {sorted(metrics)}: no best '
+                'checkpoint by it this time',
+                logger='current',
+                level=logging.WARNING,
+            )
+            metrics = {**dict.fromkeys(missing), **metrics}
         if len(self.key_indicators) == 1:
             former, self.best_ckpt_path = self.best_ckpt_path, None
             super()._save_best_checkpoint(runner, metrics)

@@ -7,6 +7,7 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
+from torch.nn import Parameter
 
 
 @HOOKS.register_module()
@@ -70,7 +71,8 @@ class NonFiniteLossHook(Hook):
         """
         meta = checkpoint['meta']
         for name, value in checkpoint['state_dict'].items():
-            if isinstance(value, Tensor) and not value.isfinite().all():
+            # The shares that FSDP keeps on each process cannot be asked.
+            if type(value) in (Tensor, Parameter) and not value.isfinite().all():
                 raise FloatingPointError(
                     f'{name} holds NaN or infinite values after iteration {meta["iter"]} (epoch '
                     f'{meta["epoch"]}) and is not saved: the loss was finite, its gradient was '
