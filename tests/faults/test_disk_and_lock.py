@@ -216,4 +216,6 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
     for _ in range(2):
         with work_dir_lock(tmp_path / 'run'):
             pass
-    assert len(said) == 2 and f'{tmp_path / "run"}: its file system has no locks' in said[0]
+    # For the last filelock has a way of its own.
+    assert len(said) == 2 or (number == errno.ENOSYS and not said)
+    assert all(f'{tmp_path / "run"}: its file system has no locks' in text for text in said)
