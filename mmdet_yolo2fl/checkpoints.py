@@ -192,6 +192,11 @@ def verify_resumable(path: str | Path) -> Path:
     meta = content.get('meta')
     # A runner's own name for it, and that of the strategies of another.
     has_optimizer = {'optimizer', 'optim_wrapper'} & {*content}
+    if 'param_schedulers' in content and not has_optimizer:
+        raise ValueError(
+            f'checkpoint {path}: saved with save_optimizer=False, so that no training can go on '
+            'from it. To start from its weights: --cfg-options load_from=FILE'
+        )
     if not isinstance(meta, Mapping) or 'message_hub' not in content or not has_optimizer:
         raise ValueError(
             f'checkpoint {path}: has weights, but no state of a training (meta, message_hub, '

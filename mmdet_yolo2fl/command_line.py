@@ -184,7 +184,7 @@ def _refuse_misspelt_keys(cfg: Config, options: dict, parser: argparse.ArgumentP
         similar = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         if key not in known and similar:
             parser.error(f'--cfg-options: the config has no {key!r}; did you mean {similar[0]!r}?')
-        if key in cfg and key not in READ:
+        if key in cfg and key not in READ | {'strategy', 'init_weights_for_test_or_val'}:
             print(
                 f'Note: --cfg-options {option}: a variable of the config, of which its parts have '
                 'been made already; it changes nothing. Change the parts, as '

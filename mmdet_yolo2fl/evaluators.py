@@ -7,9 +7,7 @@ from .config_parts import as_list, type_name
 
 def evaluators(config: Mapping, *splits: str) -> list[dict]:
     """Configs of the metrics of one or several of 'val' and 'test', one, many or none written."""
-    found = [one for split in splits for one in as_list(config.get(f'{split}_evaluator'))]
-    # An evaluator of its own holds its metrics, as MMDetection's for several data sets.
-    return [metric for one in found for metric in as_list(one.get('metrics') or one)]
+    return [one for split in splits for one in as_list(config.get(f'{split}_evaluator'))]
 
 
 def is_coco(evaluator: Mapping) -> bool:

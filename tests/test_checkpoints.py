@@ -79,6 +79,8 @@ def test_the_best_weights_alone_are_nothing_to_resume(tmp_path):
     content = dict(weights(), meta=dict(epoch=30, iter=300), message_hub={})
     with pytest.raises(ValueError, match=r'no state of a training.*as best_.*name an epoch_N'):
         verify_resumable(save(tmp_path, content))
+    with pytest.raises(ValueError, match='saved with save_optimizer=False'):
+        verify_resumable(save(tmp_path, content | dict(param_schedulers=[])))
     for key in ('optimizer', 'optim_wrapper'):
         assert verify_resumable(save(tmp_path, content | {key: {}}))
 

@@ -3,6 +3,7 @@
 import locale
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,10 +63,15 @@ def test_a_metric_that_says_nothing_this_time(tmp_path, monkeypatch):
         lambda message, **_: said.append(message),
     )
     hook = HOOKS.build(dict(type='AtomicCheckpointHook', save_best='a/x', rule='greater'))
-    runner = train(tmp_path, epochs=1)
+    runner = train(tmp_path, epochs=1, scores=[0.1])
     hook.before_train(runner)
+    # A name that never comes.
+    for metrics in ({'b/y': 0.5}, {'a/z': 0.5}):
+        with pytest.raises(KeyError, match="save_best='a/x' is not among the metrics"):
+            hook.after_val_epoch(runner, metrics)
+    runner.val_loop.evaluator.metrics = [SimpleNamespace(prefix='a'), SimpleNamespace(prefix='b')]
     hook.after_val_epoch(runner, {'b/y': 0.5})
-    assert said == ["a/x is not among the metrics ['b/y']: no best checkpoint by it this time"]
+    assert said == ["save_best='a/x' is not among the metrics ['b/y'] this time"]
     assert not list(tmp_path.glob('best_*'))
     hook.after_val_epoch(runner, {'a/x': 0.1, 'b/y': 0.5})
     assert [path.name for path in tmp_path.glob('best_*')] == ['best_a_x_epoch_1.pth']

@@ -79,13 +79,9 @@ class AtomicCheckpointHook(CheckpointHook):
             return
         missing = [key for key in self.key_indicators if key not in ('auto', *metrics)]
         if missing and metrics:
-            # As CocoMetric where nothing was found, beside another metric.
-            print_log(
-                f'{", ".join(missing)} is not among the metrics {sorted(metrics)}: no best '
-                'checkpoint by it this time',
-                logger='current',
-                level=logging.WARNING,
-            )
+            known = {metric.prefix for metric in runner.val_loop.evaluator.metrics}
+            for key in missing:
+                _check_silent(key, metrics, known)
             metrics = {**dict.fromkeys(missing), **metrics}
         if len(self.key_indicators) == 1:
             former, self.best_ckpt_path = self.best_ckpt_path, None
@@ -118,6 +114,20 @@ class AtomicCheckpointHook(CheckpointHook):
             self.file_backend.remove(path)
         elif self.file_backend.isdir(path):  # DeepSpeed saves a folder
             self.file_backend.rmtree(path)
+
+
+def _check_silent(key: str, metrics: dict, known: set) -> None:
+    """Tell of a metric that says nothing this time, as CocoMetric where nothing has been found.
+
+    Raises:
+        KeyError: If there is no such metric.
+    """
+    group = key.rpartition('/')[0]
+    speaks = any(name.rpartition('/')[0] == group for name in metrics)
+    text = f'save_best={key!r} is not among the metrics {sorted(metrics)}'
+    if speaks or group.rpartition('/')[2] not in known:
+        raise KeyError(text)
+    print_log(f'{text} this time', logger='current', level=logging.WARNING)
 
 
 def _encoded(path: str) -> bytes:
