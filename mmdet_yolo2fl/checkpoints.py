@@ -190,6 +190,11 @@ def verify_resumable(path: str | Path) -> Path:
     if content is None:
         return path
     meta = content.get('meta')
+    if isinstance(meta, Mapping) and 'config' in meta:
+        raise ValueError(
+            f"checkpoint {path}: its meta['config'] would be run as a program when it is resumed, "
+            'not loaded. To start from its weights: --cfg-options load_from=FILE'
+        )
     # A runner's own name for it, and that of the strategies of another.
     has_optimizer = {'optimizer', 'optim_wrapper'} & {*content}
     if 'param_schedulers' in content and not has_optimizer:
@@ -202,11 +207,6 @@ def verify_resumable(path: str | Path) -> Path:
             f'checkpoint {path}: has weights, but no state of a training (meta, message_hub, '
             'optimizer) to resume, as best_*.pth: name an epoch_N.pth or iter_N.pth. To start '
             'from its weights: --cfg-options load_from=FILE'
-        )
-    if 'config' in meta:
-        raise ValueError(
-            f"checkpoint {path}: its meta['config'] would be run as a program when it is resumed, "
-            'not loaded. To start from its weights: --cfg-options load_from=FILE'
         )
     for key in ('epoch', 'iter'):
         if not isinstance(meta.get(key), int):
