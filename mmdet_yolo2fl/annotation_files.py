@@ -76,11 +76,11 @@ def check_lies_as_annotated(
             pixel or two is nothing, and common), but not if they are exchanged in the annotation
             alone, whose boxes may be right.
     """
+    if loaded is not None and tuple(loaded) == tuple(annotated):
+        return True
     try:
         width, height, turned = image_size(path)
     except UNREADABLE:  # by Pillow, or it is not here; whoever loads it will say more
-        return True
-    if loaded is not None and tuple(loaded) == tuple(annotated):
         return True
     if loaded not in (None, (width, height)) and (width, height) == tuple(annotated):
         raise ValueError(

@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import inspect
 import os
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.device import utils as device_utils
-from mmengine.runner import Runner
 
 from .config_parts import READ
 from .datasets.annotation_check import TURNED, check_annotations
@@ -177,8 +175,9 @@ def check_data(
 
 
 def _refuse_misspelt_keys(cfg: Config, options: dict, parser: argparse.ArgumentParser) -> None:
-    """MMEngine adds an unknown key silently, and then nothing ever reads it."""
-    known = {*cfg, *inspect.signature(Runner.__init__).parameters}
+    """MMEngine adds an unknown key silently, and then nothing ever reads it; nor a variable, which
+    is told."""
+    known = READ.union(cfg)
     for option in options:
         key = option.split('.')[0]
         similar = difflib.get_close_matches(key, known, n=1, cutoff=0.8)

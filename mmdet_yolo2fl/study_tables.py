@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -106,7 +107,8 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
                     ]
                 )
                 numbers['difference'] = float(differences.mean())
-                if min(len(runs), len(others)) > 1 < len(pairs) and differences.std() > 0:
+                is_paired = len(pairs) > 1 and min(len(runs), len(others)) > 1
+                if is_paired and differences.std() > 0:
                     interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
                     numbers['low'], numbers['high'] = float(interval.low), float(interval.high)
             summary[metric] = numbers
@@ -149,11 +151,10 @@ def _is_evaluated(result: dict) -> bool:
 
 def _pairs(runs: dict[int, dict], others: dict[int, dict]) -> list[tuple[dict, dict]]:
     """Runs of the same seeds; a checkpoint alone, beside trainings, has none and goes with all."""
-    alone = [len(side) == 1 and all(map(_is_evaluated, side.values())) for side in (runs, others)]
-    if alone == [True, False] and not any(map(_is_evaluated, others.values())):
-        return [(run, other) for run in runs.values() for other in others.values()]
-    if alone == [False, True] and not any(map(_is_evaluated, runs.values())):
-        return [(run, other) for run in runs.values() for other in others.values()]
+    for one, rest in ((runs, others), (others, runs)):
+        is_checkpoint = len(one) == 1 and all(map(_is_evaluated, one.values()))
+        if is_checkpoint and not any(map(_is_evaluated, rest.values())):
+            return list(itertools.product(runs.values(), others.values()))
     return [(run, others[seed]) for seed, run in runs.items() if seed in others]
 
 
@@ -169,15 +170,14 @@ def unlike_pairs(results: list[dict], baseline: str | None) -> list[str]:
         other = others.get(one['seed'], one)
         if _is_evaluated(one) or _is_evaluated(other):
             continue
-        kinds = [
-            f'{kind or "?"} against {of or "?"}'
-            for kind, of in [(one['precision'], other['precision'])]
-            if kind != of
-        ]
-        more, fewer = sorted((one['images'], other['images']), reverse=True)
-        kinds += [f'{one["images"]} images against {other["images"]}'] * (more > 1.05 * fewer)
-        if kinds:
-            found.setdefault(one['row'], []).append(f'seed {one["seed"]} {", ".join(kinds)}')
+        unlike = []
+        if one['precision'] != other['precision']:
+            unlike.append(f'{one["precision"] or "?"} against {other["precision"] or "?"}')
+        fewer, more = sorted((one['images'], other['images']))
+        if more > 1.05 * fewer:
+            unlike.append(f'{one["images"]} images against {other["images"]}')
+        if unlike:
+            found.setdefault(one['row'], []).append(f'seed {one["seed"]} {", ".join(unlike)}')
     return [f'Not trained alike: {row}, {"; ".join(pairs)}.' for row, pairs in found.items()]
 
 

@@ -261,9 +261,10 @@ def remember(study: optuna.Study, cfg: Config, **about: str | None) -> None:
             return {k: portable(child) for k, child in node.items() if k not in OF_A_MACHINE}
         if isinstance(node, (list, tuple)):
             return [portable(child) for child in node]
+        if not isinstance(node, str):
+            return node
         # The files of evaluators have the folder in their names.
-        root = next((root for root in roots if str(node).startswith(root)), '')
-        return node[len(root) :] if isinstance(node, str) else node
+        return next((node[len(root) :] for root in roots if node.startswith(root)), node)
 
     text = json.dumps(portable(cfg.to_dict()), sort_keys=True, default=str)
     about['config'] = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -138,10 +138,11 @@ def test_a_missing_compiler_is_told_before_compiling(prepare, tmp_path, monkeypa
     offered = subprocess.CompletedProcess([], 0, stdout='No locally built wheels cached.')
     monkeypatch.setattr(prepare.shutil, 'which', lambda _: None)
     monkeypatch.setattr(prepare.subprocess, 'run', lambda *_, **__: cached)
-    prepare.check_compiler(environment)  # none is needed
+    assert prepare.has_wheel(environment)  # none is needed
     monkeypatch.setattr(prepare.subprocess, 'run', lambda *_, **__: offered)
-    prepare.check_compiler(environment)  # nor where PIP_FIND_LINKS has a wheel
+    assert prepare.has_wheel(environment)  # nor where PIP_FIND_LINKS has a wheel
     monkeypatch.setattr(prepare.subprocess, 'run', lambda *_, **__: nothing)
+    assert not prepare.has_wheel(environment)
     with pytest.raises(prepare.PrepareError, match='(?s)C.. compiler.*build-essential'):
         prepare.check_compiler(environment)
 
@@ -153,7 +154,6 @@ def with_gpu(prepare, tmp_path, monkeypatch):
     nvcc.parent.mkdir(parents=True)
     nvcc.write_text('#!/bin/sh\necho "Cuda compilation tools, release 12.8, V12.8.93"\n')
     nvcc.chmod(0o755)
-    monkeypatch.setattr(prepare, 'has_wheel', lambda environment: False)
     environment = prepare.Environment(tmp_path)
 
     def says(is_seen, cuda, home=tmp_path / 'cuda'):
@@ -189,11 +189,14 @@ def test_a_gpu_without_its_compiler_keeps_the_wheel_for_others(prepare, tmp_path
     def refuse(environment):
         raise prepare.PrepareError('no nvcc')
 
-    machine = Machine(prepare, tmp_path, good_after=9)
-    prepare.check_cuda = refuse
-    with pytest.raises(prepare.PrepareError, match='no nvcc'):
-        prepare.prepare(machine.environment)
-    assert len(machine.mmcv) == 2 and not emptied
+    for number, has_wheel in enumerate((True, False)):
+        machine = Machine(prepare, tmp_path / str(number), good_after=9)
+        prepare.check_cuda, prepare.has_wheel = refuse, lambda _, has=has_wheel: has
+        machine.environment.folder.mkdir()
+        with pytest.raises(prepare.PrepareError, match='no nvcc'):
+            prepare.prepare(machine.environment)
+        # Without one it is told before the first attempt.
+        assert len(machine.mmcv) == 2 * has_wheel and not emptied
 
 
 def test_a_gpu_that_pytorch_does_not_see_is_told(prepare, with_gpu, monkeypatch, capsys):

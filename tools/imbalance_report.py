@@ -183,7 +183,8 @@ JOINT = dict(object_scale=1.0, noobject_scale=1.0, rescore=False)
 
 def class_loss(cfg, detector, num_classes):
     """What a class loss of the config must say beside its alphas, as it is saved."""
-    yolov2 = isinstance(getattr(detector, 'bbox_head', None), YOLOV2Head)
+    head = getattr(detector, 'bbox_head', None)
+    yolov2 = isinstance(head, YOLOV2Head)
     second = cfg.model.get('roi_head') or {}
     heads = as_list(cfg.model.get('bbox_head')) or as_list(second.get('bbox_head'))
     known = (heads[0].get('loss_cls') or {}) if heads else {}
@@ -193,17 +194,16 @@ def class_loss(cfg, detector, num_classes):
         if not yolov2 and known.get(name, default) != default:
             options[name] = known[name]
     stages = [module for module in detector.modules() if hasattr(module, 'fc_cls')]
-    head = getattr(detector, 'bbox_head', None)
     return dict(
         joint=yolov2,
         # Darknet's, which in the joint way would weigh the classes and replace their labels.
         head={key: value for key, value in JOINT.items() if yolov2 and getattr(head, key) != value},
         # What a study would replace; with other losses other options go along.
-        objectness=yolov2 and isinstance(detector.bbox_head.loss_obj, BalancedFocalLoss),
+        objectness=yolov2 and isinstance(head.loss_obj, BalancedFocalLoss),
         # A second stage has a column for it, and then a softmax.
         background=bool(stages) and min(map(class_columns, stages)) > num_classes,
         # It sets the class_weight of its loss by itself.
-        only_alphas=type(getattr(detector, 'bbox_head', None)) is DETRHead,
+        only_alphas=type(head) is DETRHead,
         hooks=bool(cfg.get('custom_hooks')),
         options=options,
     )

@@ -273,11 +273,8 @@ def check_compiler(environment):
     """Refuse early what would fail after minutes.
 
     Raises:
-        PrepareError: If pip finds no wheel of MMCV, and there is no C++ compiler or no Python
-            headers to compile it.
+        PrepareError: If there is no C++ compiler or no Python headers to compile MMCV.
     """
-    if has_wheel(environment):
-        return
     compilers = [os.environ.get('CXX', ''), 'c++', 'g++', 'clang++', 'cl']
     headers = Path(sysconfig.get_path('include'), 'Python.h')
     missing = []
@@ -335,14 +332,15 @@ def prepare(environment):
     if not environment.works('import pip'):
         create(environment)
     environment.stamp.unlink(missing_ok=True)
-    if not environment.works(PROBE):
+    must_compile = not environment.works(PROBE) and not has_wheel(environment)
+    if must_compile:
         check_compiler(environment)
     wish = torch_wish(environment)
     environment.pip('PyTorch (200 MB; for a GPU 2 to 3 GB)', *torch_arguments(wish))
     environment.chosen_torch.write_text(wish, 'utf-8')
     environment.pip('Build tools', *BUILD_TOOLS)
     if not environment.works(PROBE):
-        if not has_wheel(environment):
+        if must_compile:
             check_cuda(environment)
         install_mmcv(environment)
     # mmengine anew, in case the other family's has overwritten its files

@@ -1,6 +1,5 @@
 """What several detectors do wrong, side by side: the kinds of error of each class."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from ..whole_files import write_png, write_text
 from .errors import KINDS
 from .figures import COLORS, SETTINGS
-from .run_folder import is_of_study
+from .run_folder import study_result
 from .summary import csv_text, shortest_names
 
 COUNTS = ('missed', 'false', *KINDS)
@@ -59,14 +58,7 @@ def error_lines(summaries: dict[Path, dict]) -> list[dict]:
 def _row_names(folders: dict[Path, Path]) -> dict[Path, str]:
     """By run: the row that a study has written into its result, else the end of its folder."""
     short = shortest_names([str(folder) for folder in folders.values()])
-    names = {}
-    for run, name in zip(folders, short):
-        result = (
-            json.loads((run / 'result.json').read_text('utf-8'))
-            if is_of_study(run, ended=True)
-            else {}
-        )
-        names[run] = result.get('row', name)
+    names = {run: study_result(run).get('row', name) for run, name in zip(folders, short)}
     # Two studies may have rows of one name.
     is_clear = len(set(names.values())) == len(set(folders.values()))
     return names if is_clear else dict(zip(folders, short))

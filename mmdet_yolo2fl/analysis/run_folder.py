@@ -49,14 +49,17 @@ def is_of_study(run: Path, ended: bool = False) -> bool:
     return (run / 'config_hash').exists() and (not ended or (run / 'result.json').exists())
 
 
+def study_result(run: Path) -> dict:
+    """What ``tools/study.py`` has written of a run at its end; empty of others."""
+    ended = is_of_study(run, ended=True)
+    return json.loads((run / 'result.json').read_text('utf-8')) if ended else {}
+
+
 def split_of(run: Path) -> str:
     """On which set of its config a run has its figures: 'val' of a training of a study, else
     'test'."""
-    if not is_of_study(run):
-        return 'test'
-    result = run / 'result.json'
-    evaluates = result.is_file() and json.loads(result.read_text('utf-8')).get('checkpoint_digest')
-    return 'test' if evaluates else 'val'
+    trained = is_of_study(run) and not study_result(run).get('checkpoint_digest')
+    return 'val' if trained else 'test'
 
 
 def _in_order(path: Path) -> list:

@@ -37,8 +37,8 @@ LARGEST = 1e9
 OTHER_CLASSES = 'objects of classes that the config does not name'
 IGNORED = 'boxes marked as difficult or as a crowd: neither object nor background'
 NO_OBJECTS = 'images without objects (filter_empty_gt)'
-# The metric reads the file itself, or takes all that the data set has.
 TURNED = 'images that EXIF turns upside down, mirrors, or turns though they are square'
+# The metric reads the file itself, or takes all that the data set has.
 COUNTED = ', but counted as missed by the evaluation'
 
 

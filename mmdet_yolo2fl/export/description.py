@@ -48,7 +48,7 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
             **how_resized(cfg),
             # Whether a photo is turned as its camera has noted in EXIF.
             exif=reading_flag(cfg) == 'color',
-            **_padding(cfg, pre, channels),
+            **_kept_ratio(cfg, pre, channels),
         ),
         map=dict(
             order='for each anchor: tx, ty, tw, th, to, class logits',
@@ -101,9 +101,10 @@ def check_description(about: dict, photo: np.ndarray, made: Tensor) -> None:
         )
 
 
-def _padding(cfg: Config, pre: nn.Module, channels: int) -> dict[str, list[float]]:
-    """What fills the rest of the input where the ratio is kept: a pixel, in the order of its
-    channels, before it is normalized. (The letterbox's grey stands with its name.)"""
+def _kept_ratio(cfg: Config, pre: nn.Module, channels: int) -> dict[str, list]:
+    """Where the ratio is kept: what a photo has to fit into, and what fills the rest of the input,
+    a pixel in the order of its channels, before it is normalized. (The letterbox's grey stands
+    with its name.)"""
     if how_resized(cfg)['resize'] != IN_WORDS['keep_ratio']:
         return {}
     pipeline = unwrapped(cfg.test_dataloader.dataset).pipeline

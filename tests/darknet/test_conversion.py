@@ -283,18 +283,25 @@ def test_a_step_within_the_burn_in(tmp_path):
             scheduler.step()
 
 
+@pytest.fixture
+def said(monkeypatch):
+    """What the conversion says."""
+    messages = []
+    monkeypatch.setattr(
+        'mmdet_yolo2fl.darknet.to_mmdet.print_log', lambda message, **_: messages.append(message)
+    )
+    return messages
+
+
 def test_a_letterbox_that_a_cfg_asks_for(tmp_path):
     cfg, weights = networks.write(tmp_path, **TINY | dict(net='letter_box=1\n'))
     with pytest.raises(ValueError, match='letter_box=1: images come in a letterbox'):
         darknet_to_mmdet(cfg, weights, tmp_path / 'out', letterbox=False)
-    darknet_to_mmdet(cfg, weights, tmp_path / 'out')
+    config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path / 'out')[0])
+    assert not config.model.bbox_head.coord_area_weight  # as in the fork, whose option it is
 
 
-def test_options_of_training_that_forks_have(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr(
-        'mmdet_yolo2fl.darknet.to_mmdet.print_log', lambda message, **_: said.append(message)
-    )
+def test_options_of_training_that_forks_have(tmp_path, said):
     net = 'flip=0\nadam=1\nmosaic=0\nema_alpha=.999\nclip=5\n'
     cfg, weights = networks.write(tmp_path, **TINY | dict(net=net))
     config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
@@ -304,11 +311,7 @@ def test_options_of_training_that_forks_have(tmp_path, monkeypatch):
     assert not [message for message in said if 'mosaic' in message]
 
 
-def test_what_the_recipe_cannot_take_over_is_named(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr(
-        'mmdet_yolo2fl.darknet.to_mmdet.print_log', lambda message, **_: said.append(message)
-    )
+def test_what_the_recipe_cannot_take_over_is_named(tmp_path, said):
     cfg, weights = networks.write(tmp_path, **VOC)
     text = edit(cfg.read_text(), 'policy=steps', 'policy=poly')
     text = edit(text, 'batch=1\nsubdivisions=1', 'batch=64\nsubdivisions=6')
@@ -329,11 +332,7 @@ def test_what_the_recipe_cannot_take_over_is_named(tmp_path, monkeypatch):
     assert hsv.saturation == pytest.approx(1 / 0.75)
 
 
-def test_rates_and_stops_of_single_layers_are_named(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr(
-        'mmdet_yolo2fl.darknet.to_mmdet.print_log', lambda message, **_: said.append(message)
-    )
+def test_rates_and_stops_of_single_layers_are_named(tmp_path, said):
     cfg, weights = networks.write(tmp_path, **VOC)
     text = edit(cfg.read_text(), '[maxpool]', '[maxpool]\nstopbackward=1')
     text = edit(text, '[convolutional]', '[convolutional]\nlearning_rate=0')
