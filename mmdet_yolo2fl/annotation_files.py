@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import mmcv
 import numpy as np
 from mmengine.fileio import list_from_file
@@ -68,19 +69,23 @@ def check_lies_as_annotated(
 
     Returns:
         bool: Whether that can be told: False where EXIF turns the image upside down, mirrors it,
-        or turns a square one, since its size stays. (Not if ``loaded`` is given.)
+        or turns a square one, since its size stays; and where width and height are exchanged in
+        the annotation, or the image was turned since. (Not if ``loaded`` is given.)
 
     Raises:
         ValueError: If it was loaded lying, and is annotated as EXIF turns it; if EXIF exchanges
-            width and height, and the annotation does not; or if a side differs by more than 5 % (a
-            pixel or two is nothing, and common), but not if they are exchanged in the annotation
-            alone, whose boxes may be right.
+            width and height, and the annotation does not; if it is no image; or if a side differs
+            by more than 5 % (a pixel or two is nothing, and common), but not if they are exchanged
+            in the annotation alone, whose boxes may be right.
     """
     if loaded is not None and tuple(loaded) == tuple(annotated):
         return True
     try:
         width, height, turned = image_size(path)
-    except UNREADABLE:  # by Pillow, or it is not here; whoever loads it will say more
+    except UNREADABLE as error:  # by Pillow
+        # Without it MMDetection would stop there; whoever has loaded it knows more.
+        if loaded is None and Path(path).is_file() and not _opencv_reads(path):
+            raise ValueError(f'{path}: is no image, or a damaged one') from error
         return True
     if loaded not in (None, (width, height)) and (width, height) == tuple(annotated):
         raise ValueError(
@@ -101,7 +106,16 @@ def check_lies_as_annotated(
             f'{annotated[0]:g}x{annotated[1]:g}: if the image was resized since, its boxes are '
             'elsewhere; take the one that was annotated, or correct the annotation'
         )
-    return loaded is not None or not turned or (turned >= 5 and width != height)
+    if loaded is not None:
+        return True
+    return not exchanged and (not turned or (turned >= 5 and width != height))
+
+
+def _opencv_reads(path: str | Path) -> bool:
+    try:
+        return mmcv.imread(path) is not None
+    except cv2.error:  # too large
+        return False
 
 
 def read_names(path: Path) -> list[str]:
@@ -109,7 +123,7 @@ def read_names(path: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no text, or empty.
+        ValueError: If it is no text, or empty, or if a line has no name, or a byte order mark.
     """
     if not path.is_file():
         raise FileNotFoundError(f'{path}: there is no such list of images')
@@ -119,6 +133,11 @@ def read_names(path: Path) -> list[str]:
         raise ValueError(f'{path}: byte {error.start} is no text') from error
     if not names:
         raise ValueError(f'{path}: lists no image')
+    for number, name in enumerate(names, 1):
+        if not name.strip():
+            raise ValueError(f'{path}: line {number} names no image: delete it')
+        if name.startswith('\ufeff'):
+            raise ValueError(f'{path}: begins with a byte order mark: save it as UTF-8 without')
     return names
 
 

@@ -11,8 +11,8 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.device import utils as device_utils
 
-from .config_parts import READ
-from .datasets.annotation_check import TURNED, check_annotations
+from .config_parts import READ, as_list, type_name
+from .datasets.annotation_check import SAID, check_annotations
 from .evaluators import coco_files
 
 
@@ -118,6 +118,8 @@ def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser, *need
         if not isinstance(cfg.get(key), dict):
             parser.error(f'{args.config}: has no {key}, or it is no dict')
     _refuse_bad_numbers(cfg, parser)
+    if 'train_cfg.max_epochs' in options:
+        _tell_of_schedule(cfg)
     avoid_mps()
     return cfg
 
@@ -170,8 +172,7 @@ def check_data(
         except (OSError, ValueError) as error:
             parser.error(str(error))
         for what, count in sorted(skipped.items()):
-            verb = 'look whether the boxes fit to' if what == TURNED else 'left out:'
-            print(f'{split}_dataloader: {verb} {count} {what}')
+            print(f'{split}_dataloader: {SAID.get(what, "left out")}: {count} {what}')
 
 
 def _refuse_misspelt_keys(cfg: Config, options: dict, parser: argparse.ArgumentParser) -> None:
@@ -190,6 +191,29 @@ def _refuse_misspelt_keys(cfg: Config, options: dict, parser: argparse.ArgumentP
                 'train_cfg.max_epochs, or a config of your own',
                 file=sys.stderr,
             )
+
+
+def _tell_of_schedule(cfg: Config) -> None:
+    """Its length is its own: MMEngine does not move it along with the epochs."""
+    epochs = cfg.train_cfg.max_epochs
+    schedulers = as_list(cfg.get('param_scheduler'))
+    begins = [one.get('begin', 0) for one in schedulers if isinstance(one, dict)]
+    for number, scheduler in enumerate(schedulers):
+        if not isinstance(scheduler, dict):  # MMEngine will say so
+            continue
+        end = scheduler.get('end')
+        # What another one follows, as a warm-up, has its own length.
+        if not scheduler.get('by_epoch', True) or end in (None, epochs, *begins):
+            continue
+        alone = isinstance(cfg.param_scheduler, dict)
+        place = 'param_scheduler' if alone else f'param_scheduler.{number}'
+        keys = ('end', 'T_max') if scheduler.get('T_max') == end else ('end',)
+        options = ' '.join(f'{place}.{key}={epochs}' for key in keys)
+        print(
+            f'Note: train_cfg.max_epochs is {epochs}, but the {type_name(scheduler)} of the '
+            f'learning rate ends at epoch {end}: {options} moves it along',
+            file=sys.stderr,
+        )
 
 
 def _use_processor(cfg: Config) -> None:

@@ -17,7 +17,8 @@ METHODS = ('inverse_frequency', 'effective_number')
 
 
 class Objects(NamedTuple):
-    """The boxes of a data set, crowds and difficult ones left out.
+    """The boxes of a data set, without crowds and difficult ones, and those without an area in
+    their image, which ``FilterAnnotations`` drops.
 
     Attributes:
         labels (np.ndarray): ``(N,)`` int64, 0..C-1.
@@ -77,7 +78,7 @@ def load_objects(dataset) -> Objects:
     for index, info in enumerate(annotations(dataset)):
         image_sizes.append((info.get('width') or np.nan, info.get('height') or np.nan))
         for instance in info['instances']:
-            if not instance.get('ignore_flag'):
+            if not instance.get('ignore_flag') and _has_area(instance['bbox'], image_sizes[-1]):
                 labels.append(instance['bbox_label'])
                 boxes.append(instance['bbox'])
                 images.append(index)
@@ -89,6 +90,12 @@ def load_objects(dataset) -> Objects:
         np.array(images, np.int64),
         np.array(image_sizes, float).reshape(-1, 2),
     )
+
+
+def _has_area(box: Sequence[float], size: tuple[float, float]) -> bool:
+    """In the image; of an unknown size (NaN, which no ``min`` takes) at all."""
+    left, top, right, bottom = box
+    return max(0, left) < min(right, size[0]) and max(0, top) < min(bottom, size[1])
 
 
 def class_counts(dataset, num_classes: int) -> np.ndarray:

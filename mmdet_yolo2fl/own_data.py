@@ -1,15 +1,17 @@
 """A config for a data set of one's own: its classes, its files, anchors that fit its boxes."""
 
+import math
 import os
 from collections import Counter
 from pathlib import Path
 from string import Template
+from xml.etree.ElementTree import Element
 
 from mmdet.registry import DATASETS
 
 from .anchor_clusters import average_iou, cluster_anchors, load_box_sizes
 from .annotation_files import read_coco, read_names, read_xml
-from .datasets.annotation_check import check_annotations
+from .datasets.annotation_check import CORNERS, SIDES, check_annotations, left_out
 from .evaluators import coco_files
 from .models.task_modules import YOLOV2AnchorGenerator
 
@@ -96,7 +98,7 @@ _base_ = [
 $bases]
 max_epochs = 80  # with some thousand images fewer do
 image_size = ($width, $height)
-metainfo = dict(classes=$classes)
+metainfo = dict(classes=$classes$palette)
 
 model = dict(
     data_preprocessor=dict(batch_augments=None),
@@ -192,9 +194,13 @@ def coco_datasets(
     content = read_coco(train, ['categories', 'annotations'])
     try:
         names = {category['id']: category['name'] for category in content['categories']}
-        learned = [a for a in content['annotations'] if not (a.get('iscrowd') or a.get('ignore'))]
+        sizes = {image['id']: tuple(map(image.get, SIDES)) for image in content.get('images', ())}
         # (What is of no category the look through the annotations finds, below.)
-        counts = Counter(names.get(one['category_id']) for one in learned)
+        counts = Counter(
+            names.get(one['category_id'])
+            for one in content['annotations']
+            if not one.get('iscrowd') and _is_whole(one, sizes)
+        )
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f'{train}: no COCO file of boxes ({type(error).__name__}: {error})'
@@ -210,6 +216,25 @@ def coco_datasets(
 
     evaluator = dict(type='CocoMetric', ann_file=val.as_posix(), metric='bbox', classwise=True)
     return dataset(train, train_images), dataset(val, val_images), evaluator, counts
+
+
+def _is_whole(one: dict, sizes: dict) -> bool:
+    """Whether training sees an annotation of COCO's: it has an area, in its image."""
+    try:
+        return left_out(one, True, sizes.get(one['image_id']), False) is None
+    except (KeyError, TypeError, ValueError):  # what is wrong the look through them finds
+        return True
+
+
+def _is_inside(thing: Element, size: Element | None) -> bool:
+    """The same of VOC's."""
+    try:
+        corners = [float(thing.findtext(f'bndbox/{key}')) for key in CORNERS]
+        width, height = (math.inf if size is None else float(size.findtext(key)) for key in SIDES)
+    except (TypeError, ValueError):
+        return True
+    left, top, right, bottom = (side - 1 for side in corners)
+    return max(0, left) < min(right, width) and max(0, top) < min(bottom, height)
 
 
 def voc_datasets(root: Path, train: str, val: str) -> tuple[dict, dict, dict, Counter]:
@@ -239,7 +264,7 @@ def voc_datasets(root: Path, train: str, val: str) -> tuple[dict, dict, dict, Co
             # (What has no name the look through the annotations finds, below.)
             if name := thing.findtext('name'):
                 is_learned = thing.findtext('difficult', '0').strip() in ('', '0')
-                counts[name] += is_learned
+                counts[name] += is_learned and _is_inside(thing, root_element.find('size'))
     evaluator = dict(type='VOCMetric', metric='mAP', iou_thrs=[0.5], eval_mode='area')
     return dataset(train), dataset(val), evaluator, Counter(dict(sorted(counts.items())))
 
@@ -294,7 +319,8 @@ def make_config(
             across its annotation.
     """
     train, val, evaluator, every_class = datasets
-    counts = +every_class
+    # Of boxes none of which is learned it is said below why.
+    counts = +every_class or every_class
     if not counts:
         raise ValueError(f'{train["ann_file"]}: has no box')
     meta = dict(metainfo=dict(classes=tuple(counts)))
@@ -333,6 +359,8 @@ def make_config(
         width=size[0],
         height=size[1],
         classes=tuple(counts),
+        # CocoDataset's own palette has 80 colours.
+        palette=", palette='random'" if len(counts) > 80 else '',
         network=body,
         head=head,
         preset_head=preset_head,

@@ -6,6 +6,7 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 
 from .config_parts import leaves, type_name, unwrapped
+from .resizing import way_of
 
 MODEL = dict(
     type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
@@ -17,8 +18,8 @@ META_KEYS += ('flip', 'flip_direction')
 def use_tta(cfg: Config) -> None:
     """Wrap the model and the test pipeline as ``tta_model`` and ``tta_pipeline`` say, or by flips.
 
-    Warns if no view is of the size of the test, as where a config has changed its test pipeline
-    and inherits the views of its base.
+    Warns if no view comes to its size as the test does, as where a config has changed its test
+    pipeline and inherits the views of its base.
 
     Args:
         cfg (Config): Changed in place; its ``test_dataloader`` only.
@@ -41,8 +42,9 @@ def use_tta(cfg: Config) -> None:
     views = deepcopy(cfg.get('tta_pipeline') or default)
     sizes, of_test = _sizes(views), _sizes(dataset.pipeline)
     if of_test and not of_test & sizes:
+        ours, theirs = ('; '.join(sorted(each)) for each in (sizes, of_test))
         warnings.warn(
-            f'tta_pipeline resizes to {sorted(sizes)}, the test itself to {sorted(of_test)}: '
+            f'tta_pipeline resizes to {ours}, the test itself to {theirs}: '
             '--cfg-options tta_pipeline=None takes the views of the test, and their flips',
             stacklevel=2,
         )
@@ -58,10 +60,14 @@ def _packing(steps) -> list[ConfigDict]:
     return [step for step in _flat(steps) if type_name(step).endswith('PackDetInputs')]
 
 
-def _sizes(steps) -> set[tuple]:
-    """Width and height of the steps that resize to one."""
-    scales = (step.get('scale') for step in _flat(steps) if 'Resize' in type_name(step))
-    return {tuple(scale) for scale in scales if isinstance(scale, (list, tuple))}
+def _sizes(steps) -> set[str]:
+    """Width and height of the steps that resize to one, and how they do it."""
+    resizing = [step for step in _flat(steps) if 'Resize' in type_name(step)]
+    return {
+        f'{tuple(step["scale"])}, {way_of(step)}'
+        for step in resizing
+        if isinstance(step.get('scale'), (list, tuple))
+    }
 
 
 def _flat(steps) -> list[ConfigDict]:

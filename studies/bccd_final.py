@@ -43,6 +43,10 @@ rows = {
     'YOLOv2, Darknet-19, cells of 16 pixels, focal': dict(
         config='../configs/study/bccd_stride16_darknet19.py'
     ),
+    'YOLOv2, Darknet-19, cells of 16 pixels, cross entropy': dict(
+        config='../configs/study/bccd_stride16_darknet19.py',
+        model=dict(bbox_head=dict(loss_obj=_cross_entropy)),
+    ),
     'YOLOv2, Darknet-19, focal': dict(config='../configs/study/bccd_darknet19.py'),
     'YOLOv2, Darknet-19, cross entropy': dict(
         config='../configs/study/bccd_darknet19.py',

@@ -165,6 +165,29 @@ def test_objects_without_crowds():
     assert class_counts(ListDataset([0, 1, 1], [0]), 3).tolist() == [2, 2, 0]
 
 
+@pytest.mark.parametrize(
+    'box, is_learned',
+    [
+        ((0, 0, 4, 2), True),
+        ((-5, -5, 1, 1), True),
+        ((19, 9, 30, 30), True),
+        ((5, 5, 5, 8), False),
+        ((20, 0, 25, 5), False),
+        ((0, -4, 5, 0), False),
+    ],
+)
+@pytest.mark.parametrize('known', [True, False])
+def test_boxes_without_an_area_in_their_image_are_not_counted(box, is_learned, known):
+    data = ListDataset([0, 1])
+    info = data.get_data_info(0)
+    info['instances'][0]['bbox'] = box
+    if not known:
+        del info['width'], info['height']
+        is_learned = is_learned or box[0] == 20  # who knows
+    data.get_data_info = lambda index: info
+    assert load_objects(data).labels.tolist() == [0, 1][not is_learned :]
+
+
 def test_repetitions_and_wrappers_count(tmp_path):
     coco = dict(
         type='CocoDataset',

@@ -271,8 +271,9 @@ def report(figures):
         '|---' * 10 + '|',
     ]
     for name, row in classes.items():
+        shown = name.replace('|', '&#124;')
         lines.append(
-            f'| {name} | {row["boxes"]} | {row["share"]:.1%} | {row["images"]} | {row["small"]} | '
+            f'| {shown} | {row["boxes"]} | {row["share"]:.1%} | {row["images"]} | {row["small"]} | '
             f'{row["medium"]} | {row["large"]} | {_digits(row["effective_number_weight"])} | '
             f'{_digits(row["inverse_frequency_weight"])} | {_digits(row["alpha"])} |'
         )

@@ -40,7 +40,7 @@ from pathlib import Path
 
 from mmengine.registry import init_default_scope
 
-from mmdet_yolo2fl.datasets.annotation_check import NO_OBJECTS, TURNED
+from mmdet_yolo2fl.datasets.annotation_check import NO_OBJECTS, SAID
 from mmdet_yolo2fl.whole_files import write_text
 
 BASES = Path(__file__).resolve().parents[1] / 'configs/_base_'
@@ -135,8 +135,8 @@ def main(args=None):
     for name, number in counts.items():
         print(f'{number:8d} {name}')
     for reason, number in skipped.items():
-        verb = 'Look whether the boxes fit,' if TURNED in reason else 'Will be left out,'
-        print(f'{verb} {reason}: {number}')
+        said = SAID.get(reason.partition(': ')[2], 'will be left out')
+        print(f'{said[0].upper()}{said[1:]}, {reason}: {number}')
     if f'training: {NO_OBJECTS}' in skipped:
         print('  (With --keep-empty they are trained on, too: on what is no object.)')
     if any(TOO_SMALL in reason for reason in skipped):

@@ -18,6 +18,8 @@ except ImportError as error:
     sys.exit(str(error))
 
 import argparse
+import os
+from collections import Counter
 from pathlib import Path
 
 import torch.distributed
@@ -62,6 +64,19 @@ def testing(runner_type):
     return type('TestRunner', (runner_type,), dict(dump_config=lambda self: None))
 
 
+def refuse_equal_names(dataset, parser):
+    """MMDetection's hook draws each image into a file of its name, without its folder."""
+    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+    names = Counter(os.path.basename(info.get('img_path') or '') for info in infos)
+    twice = [name for name, times in names.items() if name and times > 1]
+    if twice:
+        parser.error(
+            f'--show-dir: {len(twice)} names of images, as {twice[0]}, stand for several in '
+            'different folders, whose pictures would overwrite each other: tools/predict.py keeps '
+            'the folders apart'
+        )
+
+
 def main(args=None):
     parser = make_parser()
     args = parser.parse_args(args)
@@ -90,6 +105,8 @@ def main(args=None):
     if kind is None:
         parser.error(f'there is no runner_type {cfg.runner_type!r}')
     runner = testing(kind).from_cfg(cfg)
+    if args.show_dir and hasattr(runner.test_dataloader.dataset, 'get_data_info'):
+        refuse_equal_names(runner.test_dataloader.dataset, parser)
     try:
         check_fit(runner.model, cfg.load_from)
     except ValueError as error:

@@ -50,7 +50,8 @@ def make_parser():
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help="scale the learning rate from the config's base_batch_size to the actual batch size",
+        help="scale the learning rate from the config's base_batch_size to the mini-batch of all "
+        'GPUs; accumulative_counts is not counted',
     )
     parser.add_argument(
         '--resume',
@@ -115,6 +116,14 @@ def main(args=None):
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             parser.error(f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
+        accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
+        if accumulated > 1:
+            print(
+                f'Note: --auto-scale-lr compares mini-batches with auto_scale_lr.base_batch_size='
+                f'{cfg.auto_scale_lr.base_batch_size}: accumulative_counts={accumulated} is not '
+                'counted',
+                file=sys.stderr,
+            )
     auto = args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from'))
     if args.resume:
         cfg.resume = True

@@ -37,7 +37,13 @@ LARGEST = 1e9
 OTHER_CLASSES = 'objects of classes that the config does not name'
 IGNORED = 'boxes marked as difficult or as a crowd: neither object nor background'
 NO_OBJECTS = 'images without objects (filter_empty_gt)'
-TURNED = 'images that EXIF turns upside down, mirrors, or turns though they are square'
+TURNED = (
+    'images that EXIF turns upside down, mirrors, or turns though they are square, or whose '
+    'annotation has width and height exchanged'
+)
+NOTHING = 'images, and no object of the classes in them: there will be no AP'
+# What is said of some; all else is left out.
+SAID = {TURNED: 'look whether the boxes fit', NOTHING: 'nothing to measure'}
 # The metric reads the file itself, or takes all that the data set has.
 COUNTED = ', but counted as missed by the evaluation'
 
@@ -63,7 +69,7 @@ def check_annotations(
 
     Returns:
         Counter: What the data set will leave out, and how often; and whether an evaluation
-        counts it nevertheless. Under ``TURNED`` what is not left out, but should be looked at.
+        counts it nevertheless. Those in ``SAID`` are not left out, but should be looked at.
 
     Raises:
         FileNotFoundError: If an annotation file or an image is missing.
@@ -142,6 +148,11 @@ def _check_coco(data: CocoDataset, skipped: Counter, look: Look, by_coco: Mappin
             size = sizes[number] if look.inside else None
             if not _check_image(file, where, size, look.as_stored):
                 skipped[TURNED] += 1
+    if evaluates and len(set(map(type, sizes))) > 1:
+        raise ValueError(
+            f'{path}: the ids of some images are numbers, those of others texts: pycocotools, '
+            'which evaluates, cannot sort them'
+        )
     categories = {one['id']: one['name'] for one in content['categories']}
     seen, with_objects = set(), set()
     records = Counter(image['file_name'] for image in content['images'])
@@ -175,7 +186,7 @@ def _check_coco(data: CocoDataset, skipped: Counter, look: Look, by_coco: Mappin
             boxes[image].append((category, *box))
         if is_object:
             with_objects.add(image)
-        if reason := _left_out(one, is_object, sizes.get(image), evaluates):
+        if reason := left_out(one, is_object, sizes.get(image), evaluates):
             skipped[reason] += 1
     _check_repeated(repeated, boxes, path)
     _count_images(data, [(number in with_objects, size) for number, size in sizes.items()], skipped)
@@ -195,8 +206,15 @@ def _check_repeated(images: list, boxes: dict[Any, list], path: Path) -> None:
             )
 
 
-def _left_out(one: dict, is_object: bool, image: tuple | None, evaluates: bool) -> str | None:
-    """Why an annotation of an image of this size will be left out, if it will be."""
+def left_out(one: dict, is_object: bool, image: tuple | None, evaluates: bool) -> str | None:
+    """Why an annotation of COCO's will be left out, if it will be.
+
+    Args:
+        one (dict): The annotation.
+        is_object (bool): Of a class of the config.
+        image (tuple | None): Width and height of its image; None if there is none.
+        evaluates (bool): Whether pycocotools reads it too.
+    """
     counted = COUNTED if evaluates else ''
     left, top, width, height = one['bbox']
     if image is None:
@@ -221,6 +239,8 @@ def _left_out(one: dict, is_object: bool, image: tuple | None, evaluates: bool) 
 
 def _count_images(data: BaseDetDataset, images: list, skipped: Counter) -> None:
     """As the data sets leave whole images out, but for tests."""
+    if data.test_mode and not any(with_objects for with_objects, _ in images):
+        skipped[NOTHING] = len(images)
     wanted = {} if data.test_mode else data.filter_cfg or {}
     for with_objects, size in images:
         if wanted.get('filter_empty_gt') and not with_objects:
@@ -230,6 +250,7 @@ def _count_images(data: BaseDetDataset, images: list, skipped: Counter) -> None:
 
 
 SIDES = ('width', 'height')
+CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
 def _check_classes(data: CocoDataset, categories: list, path: Path) -> None:
@@ -270,7 +291,11 @@ def _check_order(data: CocoDataset, categories: list, path: Path) -> None:
 def _check_voc(data: XMLDataset, skipped: Counter, look: Look, _: Mapping) -> None:
     seen = []
     counted = COUNTED if data.test_mode else ''
-    for name in read_names(Path(data.ann_file)):
+    names = read_names(Path(data.ann_file))
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if data.test_mode and twice:
+        raise ValueError(f'{data.ann_file}: names {twice[:5]} more than once: it would count twice')
+    for name in names:
         image = Path(data.sub_data_root, data.img_subdir, f'{name}.jpg')
         path = Path(data.sub_data_root, data.ann_subdir, f'{name}.xml')
         where = f'{data.ann_file}: {name!r}'
@@ -298,7 +323,7 @@ def _check_voc(data: XMLDataset, skipped: Counter, look: Look, _: Mapping) -> No
             box = thing.find('bndbox')
             if box is None:
                 raise ValueError(f'{path}: an object {class_name!r} without <bndbox>')
-            corners = [_number(box, key, path) for key in ('xmin', 'ymin', 'xmax', 'ymax')]
+            corners = [_number(box, key, path) for key in CORNERS]
             if class_name not in data.metainfo['classes']:
                 skipped[OTHER_CLASSES] += 1
             elif corners[2] <= corners[0] or corners[3] <= corners[1]:

@@ -19,6 +19,7 @@ from mmdet_yolo2fl.command_line import check_data
 from mmdet_yolo2fl.datasets.annotation_check import (
     COUNTED,
     IGNORED,
+    NOTHING,
     OTHER_CLASSES,
     OUTSIDE,
     TURNED,
@@ -115,6 +116,50 @@ def test_what_pycocotools_needs(tmp_path):
             check_annotations(coco(tmp_path, iscrowd=0, id=text), by_coco={file: False})
 
 
+def test_ids_that_pycocotools_cannot_sort(tmp_path):
+    file = tmp_path / 'a.json'
+    cfg = coco(tmp_path, iscrowd=0)
+    content = json.loads(file.read_text())
+    content['images'][1]['id'] = 'second'
+    file.write_text(json.dumps(content))
+    assert not check_annotations(cfg)
+    with pytest.raises(ValueError, match='a.json: the ids of some images are numbers, those of'):
+        check_annotations(cfg, by_coco={str(file): False})
+
+
+@pytest.mark.parametrize('write', [coco, voc])
+def test_a_validation_without_any_object_is_told(tmp_path, write, capsys):
+    cfg = write(tmp_path) | dict(test_mode=True)
+    assert not check_annotations(cfg)
+    if write is coco:
+        content = json.loads((tmp_path / 'a.json').read_text())
+        (tmp_path / 'a.json').write_text(json.dumps(content | dict(annotations=[])))
+    else:
+        (tmp_path / 'ImageSets/Main/train.txt').write_text('2\n')
+    number = 2 if write is coco else 1
+    assert check_annotations(cfg) == {NOTHING: number}
+    check_data(Config(dict(val_dataloader=dict(dataset=cfg))), argparse.ArgumentParser(), 'val')
+    assert f'val_dataloader: nothing to measure: {number} {NOTHING}' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('my photo\n\n2\n', 'train.txt: line 2 names no image'),
+        ('my photo\n2\n \n', 'train.txt: line 3 names no image'),
+        ('\ufeffmy photo\n2\n', 'train.txt: begins with a byte order mark'),
+        ('my photo\n2\n2\n', r"train.txt: names \['2'\] more than once"),
+    ],
+)
+def test_lists_of_voc(tmp_path, text, message):
+    cfg = voc(tmp_path) | dict(test_mode=True)
+    (tmp_path / 'ImageSets/Main/train.txt').write_text(text, encoding='utf-8')
+    with pytest.raises(ValueError, match=message):
+        check_annotations(cfg)
+    if 'more than once' in message:  # a training may repeat some
+        assert not check_annotations(cfg | dict(test_mode=False))
+
+
 def test_files_of_metrics():
     metrics = [
         dict(type='CocoMetric'),
@@ -157,7 +202,9 @@ def test_an_image_that_lies_across_its_annotation(tmp_path, write):
     as_stored = dict(type='CheckedLoadImageFromFile', color_type='color_ignore_orientation')
     assert TRANSFORMS.build(as_stored)(data.get_data_info(0))['img'].shape == (40, 60, 3)
     image.write_bytes(b'no image')
-    assert not check_annotations(cfg, sizes=True)
+    assert not check_annotations(cfg)
+    with pytest.raises(ValueError, match=f'{image.name}: is no image, or a damaged one'):
+        check_annotations(cfg, sizes=True)
     image.unlink()
     ignoring = TRANSFORMS.build(dict(type='CheckedLoadImageFromFile', ignore_empty=True))
     assert ignoring(data.get_data_info(0)) is None
@@ -172,7 +219,7 @@ def test_an_image_whose_size_does_not_tell_whether_its_boxes_turn_with_it(tmp_pa
     assert check_annotations(cfg, sizes=True) == {TURNED: 1}
     assert not check_annotations(cfg)
     check_data(Config(dict(val_dataloader=dict(dataset=cfg))), argparse.ArgumentParser(), 'val')
-    assert f'look whether the boxes fit to 1 {TURNED}' in capsys.readouterr().out
+    assert f'look whether the boxes fit: 1 {TURNED}' in capsys.readouterr().out
     # Loaded as it is stored, it lies as it is annotated.
     as_stored = [dict(type='CheckedLoadImageFromFile', color_type='color_ignore_orientation')]
     for orientation in (3, 6):
@@ -270,11 +317,11 @@ def test_images_of_voc_with_another_suffix(tmp_path):
 
 
 def test_sizes_exchanged_in_the_annotation_alone(tmp_path):
-    """The boxes may be right: MMDetection does not look at these sizes."""
+    """The boxes may be right, MMDetection does not look at the sizes; or the images were turned."""
     cfg = coco(tmp_path)
     for number in (1, 2):
         cv2.imwrite(str(tmp_path / f'{number}.jpg'), np.zeros((60, 40, 3), np.uint8))
-    assert not check_annotations(cfg, sizes=True)
+    assert check_annotations(cfg, sizes=True) == {TURNED: 2}
     data = DATASETS.build(cfg | dict(pipeline=[]))
     load = TRANSFORMS.build(dict(type='CheckedLoadImageFromFile'))
     assert load(data.get_data_info(0))['img'].shape == (60, 40, 3)

@@ -8,7 +8,7 @@ from mmdet.registry import OPTIM_WRAPPERS
 from tiny_run import ITERS_PER_EPOCH, InterruptedRunError, assert_same_weights, train
 from torch import nn
 
-import mmdet_yolo2fl  # noqa: F401
+from mmdet_yolo2fl.engine.optimizers.amp_optim_wrapper import has_fast_bfloat16
 
 WRAPPER = 'mmdet_yolo2fl.engine.optimizers.amp_optim_wrapper'
 
@@ -120,6 +120,18 @@ def test_trains_and_resumes_with_channels_last(tmp_path):
     ]
     # Another precision, the same training.
     assert 0 < max(change) < 0.05
+
+
+@pytest.mark.parametrize(
+    'isa, expected',
+    [(None, True), ('AVX512_CORE_VNNI', False), ('avx2', False), ('AVX512_CORE_AMX', True)],
+)
+def test_onednn_may_be_kept_from_bfloat16(monkeypatch, isa, expected):
+    monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: True, raising=False)
+    monkeypatch.delenv('ONEDNN_MAX_CPU_ISA', raising=False)
+    if isa:
+        monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', isa)
+    assert has_fast_bfloat16() == expected
 
 
 @pytest.mark.parametrize('dtype, expected', [(None, torch.float32), ('bfloat16', torch.bfloat16)])

@@ -55,6 +55,19 @@ def test_keeps_the_files_that_mmengine_keeps(tmp_path, options):
         assert kept[0] == kept[1]
 
 
+def test_auto_is_the_metric_over_all_classes(tmp_path):
+    """``CocoMetric(classwise=True)`` names the classes first."""
+    hook = HOOKS.build(dict(type='AtomicCheckpointHook', save_best='auto'))
+    hook.before_train(train(tmp_path, epochs=1, scores=[0.1]))
+    runner = train(tmp_path, epochs=1, scores=[0.1])
+    for car, everything in ((0.9, 0.1), (0.5, 0.4)):
+        metrics = {'coco/car_precision': car, 'coco/bbox_mAP': everything, 'coco/bbox_mAP_50': 0.0}
+        hook.after_val_epoch(runner, metrics)
+    assert hook.key_indicators == ['coco/bbox_mAP'] and hook.rules == ['greater']
+    assert [path.name for path in tmp_path.glob('best_*')] == ['best_coco_bbox_mAP_epoch_1.pth']
+    assert runner.message_hub.get_info('best_score') == 0.4
+
+
 def test_a_metric_that_says_nothing_this_time(tmp_path, monkeypatch):
     """As CocoMetric beside another, where nothing has been found."""
     said = []

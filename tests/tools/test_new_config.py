@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from mmdet.registry import DATASETS, MODELS
+from mmdet.visualization import get_palette
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -163,24 +164,41 @@ def test_a_validation_that_lies_in_the_training(voc, tmp_path, tool, capsys):
 
 
 def test_classes_of_which_no_box_is_learned(data_root, voc, tmp_path, tool, capsys):
-    """Crowds, ignored and difficult ones."""
+    """Crowds, ignored and difficult ones, and those without an area in their image."""
     files = [data_root / f'{name}.json' for name in ('train', 'valid')]
     content = json.loads(files[0].read_text())
     ids = {one['name']: one['id'] for one in content['categories']}
-    for one in content['annotations']:
-        one['ignore'] = int(one['category_id'] == ids['blue'])
-    files[0].write_text(json.dumps(content))
-    arguments = ['--network', 'tiny', '--size', '64', '64', '--num-anchors', '1']
-    tool('new_config')([str(tmp_path / 'coco.py'), '--coco', *map(str, files), *arguments])
-    assert 'classes without a box for training (blue): 1' in capsys.readouterr().out
-    for file in (voc / 'Annotations').glob('*.xml'):
-        text = file.read_text()
-        if '<name>blue</name>' in text:
-            text = text.replace('<difficult>0<', '<difficult>1<')
-        file.write_text(text)
-    tool('new_config')([str(tmp_path / 'voc.py'), '--voc', str(voc), *arguments])
-    assert 'classes without a box for training (blue): 1' in capsys.readouterr().out
+    arguments = ['--force', '--network', 'tiny', '--size', '64', '64', '--num-anchors', '1']
+    blue = [one for one in content['annotations'] if one['category_id'] == ids['blue']]
+    for change in (dict(ignore=1), dict(ignore=0, iscrowd=1), dict(iscrowd=0, area=0)):
+        for one in blue:
+            one.update(change)
+        files[0].write_text(json.dumps(content))
+        tool('new_config')([str(tmp_path / 'coco.py'), '--coco', *map(str, files), *arguments])
+        assert 'classes without a box for training (blue): 1' in capsys.readouterr().out
+    texts = {file: file.read_text() for file in (voc / 'Annotations').glob('*.xml')}
+    for old, new in (('<difficult>0<', '<difficult>1<'), ('<ymin>10<', '<ymin>61<')):
+        for file, text in texts.items():
+            file.write_text(text.replace(old, new) if '<name>blue</name>' in text else text)
+        tool('new_config')([str(tmp_path / 'voc.py'), '--voc', str(voc), *arguments])
+        assert 'classes without a box for training (blue): 1' in capsys.readouterr().out
     assert Config.fromfile(tmp_path / 'voc.py').metainfo.classes == ('red',)
+
+
+def test_more_classes_than_the_palette_of_coco(data_root, tmp_path, tool):
+    """MMDetection draws a class in the colour of its place in it."""
+    files = [data_root / f'{name}.json' for name in ('train', 'valid')]
+    for file in files:
+        content = json.loads(file.read_text())
+        content['categories'] = [dict(id=n, name=f'class {n}') for n in range(1, 82)]
+        first = content['annotations'][0]
+        content['annotations'] = [dict(first, id=n, category_id=n, iscrowd=0) for n in range(1, 82)]
+        file.write_text(json.dumps(content))
+    out = tmp_path / 'many.py'
+    arguments = ['--network', 'tiny', '--size', '64', '64', '--num-anchors', '1']
+    tool('new_config')([str(out), '--coco', *map(str, files), *arguments])
+    meta = DATASETS.build(Config.fromfile(out).val_dataloader.dataset).metainfo
+    assert len(get_palette(meta['palette'], 81)) == 81
 
 
 def test_coco_trains(data_root, tmp_path, tool, capsys, monkeypatch):

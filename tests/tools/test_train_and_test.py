@@ -18,7 +18,7 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from mmdet_yolo2fl.command_line import add_config_options, read_config
+from mmdet_yolo2fl.command_line import _tell_of_schedule, add_config_options, read_config
 from mmdet_yolo2fl.config_parts import leaves, unwrapped
 from mmdet_yolo2fl.resizing import how_resized
 from mmdet_yolo2fl.test_time_augmentation import use_tta
@@ -233,12 +233,20 @@ def test_views_of_another_size_than_the_test(recwarn):
     use_tta(Config.fromfile(ROOT / 'configs/bccd/yolov2_fl.py'))
     assert not recwarn.list
     cfg = Config.fromfile(ROOT / 'configs/study/bccd_final.py')
-    with pytest.warns(UserWarning, match=r'resizes to \[\(416, 416\)\], .* \[\(480, 384\)\]'):
+    with pytest.warns(
+        UserWarning, match=r'resizes to \(416, 416\), stretch, .* \(480, 384\), stretch:'
+    ):
         use_tta(cfg.copy())
     cfg.tta_pipeline = None
     use_tta(cfg)
     assert cfg.test_dataloader.dataset.pipeline[1].scale == (480, 384)
     assert cfg.test_dataloader.dataset.pipeline[-1].type == 'TestTimeAug'
+    # Of the same size, but in another way.
+    cfg = Config.fromfile(ROOT / 'configs/voc0712/yolov2_faithful.py')
+    use_tta(cfg.copy())
+    cfg.test_dataloader.dataset.pipeline[1].letterbox = False
+    with pytest.warns(UserWarning, match=r'\(416, 416\), letterbox, .* \(416, 416\), stretch:'):
+        use_tta(cfg)
 
 
 def test_a_test_set_of_parts():
@@ -266,6 +274,58 @@ def test_a_variable_of_a_config_is_named(tmp_path, capsys, data_root):
         cfg = read_config(parser.parse_args(arguments), parser)
         assert cfg.train_cfg.max_epochs == (80 if is_told else 2)
         assert ('a variable of the config' in capsys.readouterr().err) == is_told
+
+
+@pytest.mark.parametrize(
+    'name, options, expected',
+    [
+        (
+            'yolov2_fl',
+            [],
+            'CosineAnnealingLR of the learning rate ends at epoch 3: '
+            'param_scheduler.1.end=2 param_scheduler.1.T_max=2 moves it along',
+        ),
+        ('yolov2_fl', ['param_scheduler.1.end=2', 'param_scheduler.1.T_max=2'], ''),
+        (
+            'voc0712/yolov2',
+            [],
+            'MultiStepLR of the learning rate ends at epoch 160: param_scheduler.1.end=2 moves',
+        ),
+        ('baselines/bccd_yolox_tiny', ['param_scheduler={}'], ''),
+    ],
+)
+def test_a_schedule_that_stays_behind_is_named(name, options, expected, capsys):
+    options = ['--cfg-options', 'train_cfg.max_epochs=2', *options]
+    parser = argparse.ArgumentParser()
+    parser.add_argument('config')
+    add_config_options(parser)
+    read_config(parser.parse_args([str(ROOT / f'configs/{name}.py'), *options]), parser)
+    said = capsys.readouterr().err
+    assert expected in said and bool(said) == bool(expected)
+
+
+def test_a_warm_up_that_counts_epochs_keeps_its_length(capsys):
+    epochs = [(0, 5), (5, 285), (285, 300)]
+    schedulers = [dict(type='ConstantLR', begin=begin, end=end) for begin, end in epochs]
+    _tell_of_schedule(Config(dict(train_cfg=dict(max_epochs=10), param_scheduler=schedulers)))
+    said = capsys.readouterr().err
+    assert said.count('Note') == 1 and 'ends at epoch 300: param_scheduler.2.end=10 ' in said
+
+
+def test_show_dir_refuses_images_of_one_name(tool, refused):
+    """MMDetection's hook would write one picture over the other."""
+    refuse_equal_names = tool('test').__globals__['refuse_equal_names']
+    paths = ['a/1.jpg', 'b/1.jpg', 'a/2.jpg']
+
+    class Data(list):
+        def get_data_info(self, index):
+            return dict(img_path=self[index])
+
+    parser = argparse.ArgumentParser()
+    refuse_equal_names(Data(paths[1:]), parser)
+    refuse_equal_names(Data([None, None]), parser)
+    text = refused(lambda _: refuse_equal_names(Data(paths), parser))
+    assert '--show-dir: 1 names of images, as 1.jpg, stand for several' in text
 
 
 def test_bad_arguments(config, tool, refused, tmp_path):

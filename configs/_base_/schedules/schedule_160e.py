@@ -14,5 +14,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(bias_decay_mult=0.0, norm_decay_mult=0.0),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
-# The learning rate is for 64 images a step; `--auto-scale-lr` adapts it to yours.
+# The learning rate is for 64 images a step; `--auto-scale-lr` adapts it to yours. (It looks at
+# mini-batches alone: with `accumulative_counts=2` set base_batch_size=32.)
 auto_scale_lr = dict(enable=False, base_batch_size=64)

@@ -23,6 +23,8 @@ class AtomicCheckpointHook(CheckpointHook):
     both. Here the new file is written whole, then ``last_checkpoint`` is pointed at it, and
     only then the outdated file is deleted, of the best checkpoints too. At any moment
     ``last_checkpoint`` names a complete file, even with ``max_keep_ckpts=1``.
+    ``save_best='auto'`` takes the first metric over all classes (``mAP``): MMEngine would take the
+    first of all, with ``CocoMetric(classwise=True)`` the AP of the first class.
 
     Takes the arguments of ``CheckpointHook``. Where ``backend_args`` are given, or the
     checkpoints go to a remote store, that backend must see to whole files itself.
@@ -77,6 +79,8 @@ class AtomicCheckpointHook(CheckpointHook):
         # it is told of none, and they are deleted here, afterwards.
         if not self.save_best:
             return
+        if 'auto' in self.key_indicators:
+            metrics = {**{key: metrics[key] for key in metrics if key.endswith('mAP')}, **metrics}
         missing = [key for key in self.key_indicators if key not in ('auto', *metrics)]
         if missing and metrics:
             known = {metric.prefix for metric in runner.val_loop.evaluator.metrics}

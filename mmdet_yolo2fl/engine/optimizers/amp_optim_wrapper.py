@@ -1,6 +1,7 @@
 """Mixed precision on a processor as on an accelerator."""
 
 import logging
+import os
 from contextlib import contextmanager
 
 import torch
@@ -10,9 +11,21 @@ from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
+# Values of oneDNN's ONEDNN_MAX_CPU_ISA that keep it from these instructions.
+_ISAS_WITHOUT_BFLOAT16 = (
+    *('SSE41', 'AVX', 'AVX2', 'AVX2_VNNI', 'AVX2_VNNI_2'),
+    *('AVX512_CORE', 'AVX512_CORE_VNNI'),
+)
+
 
 def has_fast_bfloat16() -> bool:
-    """Whether the CPU multiplies in bfloat16 (AVX512-BF16 or AMX) instead of emulating it."""
+    """Whether the CPU multiplies in bfloat16 (AVX512-BF16 or AMX) instead of emulating it.
+
+    Not where the environment variable ``ONEDNN_MAX_CPU_ISA`` (oneDNN, CPU dispatcher control)
+    forbids it, as ``AVX512_CORE_VNNI`` does: so one gets float32 on such a CPU.
+    """
+    if os.environ.get('ONEDNN_MAX_CPU_ISA', '').upper() in _ISAS_WITHOUT_BFLOAT16:
+        return False
     tests = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')  # not in every PyTorch
     return any(getattr(torch.cpu, test, bool)() for test in tests)
 
@@ -69,8 +82,8 @@ class YOLOV2AmpOptimWrapper(AmpOptimWrapper):
         self._autocast = device == 'cpu' and (dtype is not None or has_fast_bfloat16())
         if not self._autocast:
             print_log(
-                'This processor has neither AVX512-BF16 nor AMX: training in float32, which is '
-                'faster here.',
+                'This processor has neither AVX512-BF16 nor AMX, or may not use them: training in '
+                'float32, which is faster here.',
                 logger='current',
                 level=logging.WARNING,
             )
