@@ -29,6 +29,7 @@ import copy
 import functools
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -127,6 +128,20 @@ class Run:
         result = json.loads(file.read_text(encoding='utf-8'))
         return result if result['config_hash'] == self.hash else None
 
+    @property
+    def former(self) -> list[Path]:
+        """The files in its folder that are of another config."""
+        stamp = self.folder / 'config_hash'
+        if stamp.is_file() and stamp.read_text() == self.hash:
+            return []
+        return [file for pattern in OF_A_RUN for file in self.folder.glob(pattern)]
+
+    @property
+    def aside(self) -> Path:
+        """Where these will go, a folder deeper, where nobody looks for those of this run."""
+        stamp = self.folder / 'config_hash'
+        return self.folder / f'before_{stamp.read_text() if stamp.is_file() else "unknown"}'
+
     def is_of_other_weights(self, result: dict) -> bool:
         """Whether a result is of a checkpoint that has been replaced since."""
         known, file = result.get('checkpoint_digest'), self.checkpoint_file
@@ -221,6 +236,8 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
             seeds = seeds[:1]
         if not checkpoint and 'tta' in changes:
             raise ValueError(f'{file}: the row {row!r} has `tta`, but no `checkpoint` to evaluate')
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f'{file}: the row {row!r} has a seed twice: {list(seeds)}')
         for number, seed in enumerate(seeds):
             folder = Path(out, folder_name(row), f'seed_{seed}')
             if folder in folders or not folder_name(row):
@@ -363,10 +380,12 @@ def carry_out(run: Run) -> dict:
     """
     with work_dir_lock(run.folder):
         load_only_weights()
-        _forget_other_configs(run)
+        _set_aside_other_configs(run)
         result = _evaluate(run) if run.checkpoint else _train(run)
         by = evaluators(run.config, run.split)
         result['metrics'] |= averages(result['metrics'], by)
+        for point in (result['metrics'], *result['curve']):
+            point.update({name: math.nan for name in point if _is_absent(name, point[name])})
         result |= dict(
             row=run.row, seed=run.seed, machine=machine(get_device()), config_hash=run.hash
         )
@@ -374,14 +393,20 @@ def carry_out(run: Run) -> dict:
         return result
 
 
-def _forget_other_configs(run: Run) -> None:
+def _is_absent(name: str, value: float) -> bool:
+    """pycocotools says -1 where there is nothing to find, as of a size that no object has."""
+    return name.startswith('coco/') and value == -1
+
+
+def _set_aside_other_configs(run: Run) -> None:
     """What another config left in the folder would be continued, or taken for this one's."""
-    stamp = run.folder / 'config_hash'
-    if stamp.is_file() and stamp.read_text() == run.hash:
-        return
-    for pattern in OF_A_RUN:
-        for old in run.folder.glob(pattern):
-            old.unlink()
+    stamp, former = run.folder / 'config_hash', run.former
+    if former:
+        for pattern in OF_A_RUN:
+            for old in list(run.folder.glob(pattern)):
+                new = run.aside / old.relative_to(run.folder)
+                new.parent.mkdir(parents=True, exist_ok=True)
+                old.replace(new)
     write_text(stamp, run.hash)
 
 

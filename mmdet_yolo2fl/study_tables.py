@@ -127,7 +127,7 @@ def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) ->
     head += [f'{metric} against {baseline}, 95 % interval' for metric in compared]
     lines = ['| ' + ' | '.join([*head, 'minutes']) + ' |', '|---' * (len(head) + 1) + '|']
     for summary in summaries:
-        cells = [summary['row'], str(summary['seeds'])]
+        cells = [summary['row'].replace('|', '&#124;'), str(summary['seeds'])]
         for metric in metrics:
             numbers = summary[metric]
             one = points[metric]
@@ -278,6 +278,8 @@ def read_curves(
     curves: dict = {}
     with open(file, newline='', encoding='utf-8') as stream:
         reader = csv.DictReader(stream)
+        if not reader.fieldnames:
+            raise ValueError(f'{file}: a table without a first line')
         *_, name = reader.fieldnames
         for line in reader if metric in (None, name) else ():
             points = curves.setdefault(line['row'], {}).setdefault(int(line['seed']), [])

@@ -17,7 +17,8 @@ from scipy import stats
 
 from mmdet_yolo2fl import study, study_budget
 from mmdet_yolo2fl.study import (
-    _forget_other_configs,
+    _is_absent,
+    _set_aside_other_configs,
     carry_out,
     digest,
     learning_curve,
@@ -244,7 +245,7 @@ def test_a_budget_of_less_than_an_epoch(tmp_path, monkeypatch, budget):
         ),
         (dict(rows={'plain': {}, 'plain +': {}}), "'plain \\+', seed 0,.* of the row 'plain'"),
         (dict(rows={'plain': {}, '+': {}}), "the row '\\+', seed 0, would have the folder"),
-        (dict(seeds=[1, 1]), "seed 1, .* of the row 'plain'"),
+        (dict(seeds=[1, 1]), r"the row 'plain' has a seed twice: \[1, 1\]"),
         (dict(rows=dict(plain=dict(val_evaluator=5))), "row 'plain' changes what .*yolov2_fl"),
         (dict(rows=dict(plain=dict(val_evaluator=None))), "row 'plain' .*it has no val_evaluator"),
         (
@@ -394,14 +395,30 @@ def test_nothing_of_another_config_is_left(tmp_path):
     old += [run.folder / 'detections.bbox.json', run.folder / 'result.json', logs / 'scalars.json']
     for file in (*old, run.folder / 'config_hash', run.folder / 'log.txt'):
         file.write_text('other')
-    _forget_other_configs(run)
-    assert not any(file.exists() for file in old)
+    assert sorted(run.former) == sorted(old)
+    aside = run.aside
+    _set_aside_other_configs(run)
+    assert not any(file.exists() for file in old) and not run.former
+    # It may have been trained for hours.
+    moved = [aside / file.relative_to(run.folder) for file in old]
+    assert [file.read_text() for file in moved] == ['other'] * len(old)
     assert (run.folder / 'log.txt').exists()
     assert (run.folder / 'config_hash').read_text() == run.hash
     for file in old:
         file.write_text('own')
-    _forget_other_configs(run)
+    _set_aside_other_configs(run)
     assert all(file.exists() for file in old)
+
+
+def test_what_pycocotools_has_not_found_is_no_number():
+    values = {'coco/bbox_mAP_s': -1.0, 'coco/bbox_mAP': 0.0, 'own/loss': -1.0, 'AP': -1.0}
+    assert [name for name in values if _is_absent(name, values[name])] == ['coco/bbox_mAP_s']
+
+
+def test_an_empty_table_of_curves_is_named(tmp_path):
+    (tmp_path / 'a_curves.csv').touch()
+    with pytest.raises(ValueError, match='a_curves.csv: a table without a first line'):
+        read_curves(tmp_path / 'a_curves.csv')
 
 
 def test_mean_spread_and_paired_interval():

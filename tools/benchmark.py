@@ -204,10 +204,13 @@ class Contestant:
         pictures = [cv2.imread(str(file)) for file in args.images or ()] or [noise]
         self.pictures = itertools.cycle(pictures)
         self.picture_batch = self.inputs(itertools.islice(itertools.cycle(pictures), args.batch))
-        wrapper = 'YOLOV2AmpOptimWrapper' if self.amp else 'OptimWrapper'
-        self.optimizer = build_optim_wrapper(
-            self.model, dict(type=wrapper, optimizer=dict(type='SGD', lr=0.0))
-        )
+        wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.0))
+        if self.amp:
+            wrapper['type'] = 'YOLOV2AmpOptimWrapper'
+            # As in the predictions: not float32 where the processor only emulates it.
+            on_cpu = torch.device(self.device).type == 'cpu'
+            wrapper['dtype'] = 'bfloat16' if on_cpu else None
+        self.optimizer = build_optim_wrapper(self.model, wrapper)
         # An assigner that finds masks may use them: only for those that train with them.
         self.samples = self.truths(args.batch, loads_masks(cfg.get('train_dataloader')))
         self.in_loss, self.in_losses = [], False

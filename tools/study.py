@@ -14,7 +14,9 @@ again, even where its folder is gone.
 """
 
 import argparse
+import itertools
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -36,9 +38,12 @@ from mmdet_yolo2fl.study_tables import (
     write_csv,
     write_curves,
 )
+from mmdet_yolo2fl.whole_files import make_folder
 
 # Says that the standard input is a pipe, which the study holds open as long as it lives.
 PIPE = 'MMDET_YOLO2FL_STUDY_PIPE'
+# What the run was when the study was started.
+HASH = 'MMDET_YOLO2FL_STUDY_HASH'
 
 
 def parse_args(args=None):
@@ -124,7 +129,9 @@ def run_all(args, runs):
     gpus, children, interrupted = Queue(), set(), threading.Event()
     for number in range(args.jobs):
         gpus.put(number)
-    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    # Those that this process may use: fewer than the machine has, under Slurm or in a container.
+    allowed = getattr(os, 'sched_getaffinity', lambda _: range(os.cpu_count() or 1))(0)
+    threads = max(1, len(allowed) // args.jobs)
     failed, started = {}, time.monotonic()
 
     def work(run):
@@ -143,7 +150,7 @@ def run_all(args, runs):
         command += ['--worker', folder_name(run.row), str(run.seed)]
         if args.cfg_options:
             command += ['--cfg-options', *args.raw_cfg_options]
-        env[PIPE] = '1'
+        env[PIPE], env[HASH] = '1', run.hash
         run.folder.mkdir(parents=True, exist_ok=True)
         with open(run.folder / 'log.txt', 'a', encoding='utf-8') as log:
             streams = dict(stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
@@ -168,14 +175,16 @@ def run_all(args, runs):
         for number, future in enumerate(as_completed(futures), 1):
             run = futures[future]
             minutes = (time.monotonic() - started) / 60
-            left = minutes / number * (len(runs) - number)
+            # In rounds of as many as run at once.
+            rounds = -(-len(runs) // args.jobs) / -(-number // args.jobs)
+            left = minutes * (rounds - 1)
             what, text = f'{run.row}, seed {run.seed}', outcome(run, future)
             if text.startswith('FAILED'):
                 failed[what] = text
             print(f'[{number}/{len(runs)}, {left:.0f} min left] {what}: {text}', flush=True)
             try:
                 report(args)
-            except ValueError as error:  # the others go on, and there is a report at the end
+            except (OSError, ValueError) as error:  # the others go on; there is one at the end
                 print(f'No report: {error}', flush=True)
     except BaseException:
         interrupted.set()
@@ -217,7 +226,13 @@ def main(args=None):
         avoid_mps()
         row, seed = args.worker
         wanted = (folder_name(row), seed)
-        (run,) = (r for r in args.loaded.runs if (folder_name(r.row), str(r.seed)) == wanted)
+        runs = (r for r in args.loaded.runs if (folder_name(r.row), str(r.seed)) == wanted)
+        run = next(runs, None)
+        if run is None or os.environ.get(HASH, run.hash) != run.hash:
+            sys.exit(
+                f'{args.study}, or a config of it, has been changed since the study was started: '
+                'start it again'
+            )
         carry_out(run)
         return
     chosen = [
@@ -234,22 +249,46 @@ def main(args=None):
     for what, text in absent.items():
         print(f'{what}: {text}; train it first', flush=True)
     missing = [run for run in missing if f'{run.row}, seed {run.seed}' not in absent]
+    try:
+        make_folder(args.tables)
+    except OSError as error:
+        sys.exit(f'--tables: {error}')
     refuse_to_lose_curves(args)
     print(f'{len(chosen)} runs, {len(missing)} of them to do, {args.jobs} at once', flush=True)
     hashes = {run.hash for run in args.loaded.runs}
     table = args.tables / f'{args.loaded.name}.csv'
     lost = [r for r in read_csv(table) if r['config_hash'] not in hashes] if table.is_file() else []
     if lost:
-        print(f'{table} has {len(lost)} lines of other configs than the study now names: dropped')
+        kept = [set_aside(file) for file in (table, table.with_name(f'{table.stem}_curves.csv'))]
+        print(
+            f'{table} has {len(lost)} lines of other configs than the study now names: dropped; '
+            f'the table as it was is {kept[0]} now'
+        )
+    for run in missing:
+        if run.former:
+            print(
+                f'{run.row}, seed {run.seed}: has been trained with another config; what that left '
+                f'goes to {run.aside}'
+            )
     try:
         failed = absent | run_all(args, missing)
         print(f'\n{report(args)}\n\nTables and picture: {args.tables}')
     except KeyboardInterrupt:
         sys.exit('Interrupted. The same command goes on where it stopped.')
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         sys.exit(str(error))
     if failed:
         sys.exit(f'{len(failed)} runs failed: {failed}')
+
+
+def set_aside(file):
+    """A copy of a table under the first name that is free; or None, if there is no table."""
+    if not file.is_file():
+        return None
+    names = (file.with_suffix(f'.csv.{number}') for number in itertools.count(1))
+    copy = next(name for name in names if not name.exists())
+    shutil.copyfile(file, copy)
+    return copy
 
 
 def refuse_to_lose_curves(args):

@@ -121,6 +121,9 @@ def test_what_a_table_has_is_not_run_again(tool, study, tmp_path, capsys, monkey
     main([study(dict(images=12)), '--rows', 'focal', '--tables', str(tables)])
     printed = capsys.readouterr().out
     assert '1 runs, 1 of them to do' in printed and '2 lines of other configs' in printed
+    assert f'the table as it was is {tables / "trial.csv.1"} now' in printed
+    kept = [(tables / f'{name}.csv.1').read_text() for name in ('trial', 'trial_curves')]
+    assert tuple(kept) == before
 
 
 def test_columns_that_were_asked_for_stay(tool, study, tmp_path):
@@ -256,6 +259,54 @@ def test_a_folder_that_cannot_be_made_is_named(tool, study, tmp_path, capsys):
     with pytest.raises(SystemExit, match='2 runs failed.*focal, seed 0.*trial/focal'):
         tool('study')([study()])
     assert 'plain, seed 0: FAILED: ' in capsys.readouterr().out
+
+
+def test_a_study_changed_while_it_runs(tool, study, tmp_path, monkeypatch):
+    """A worker reads it anew, and would train something else than what it was started for."""
+    main, run = tool('study'), load_study(study(), tmp_path / 'out').runs[0]
+    monkeypatch.setenv('MMDET_YOLO2FL_STUDY_HASH', run.hash + 'x')
+    for row in (run.row, 'renamed'):
+        with pytest.raises(SystemExit, match='trial.py, or a config of it, has been changed since'):
+            main([study(), '--out', str(tmp_path / 'out'), '--worker', row, '0'])
+    assert not run.folder.exists()
+
+
+def test_what_another_config_has_trained_is_named(tool, study, tmp_path, capsys, monkeypatch):
+    main, out = tool('study'), tmp_path / 'work_dirs/study/trial'
+    monkeypatch.setitem(main.__globals__, 'run_all', lambda args, runs: {})
+    run = next(run for run in load_study(study(), out).runs if run.row == 'focal')
+    run.folder.mkdir(parents=True)
+    (run.folder / 'epoch_2.pth').write_bytes(b'weights')
+    (run.folder / 'config_hash').write_text('another')
+    main([study()])
+    said = capsys.readouterr().out
+    goes = 'has been trained with another config; what that left goes to work_dirs/study/trial/'
+    assert f'focal, seed 0: {goes}focal/seed_0/before_another\n' in said
+    assert 'plain, seed 0' not in said
+
+
+def test_threads_are_those_that_the_process_may_use(tool, study, monkeypatch, tmp_path):
+    main, given = tool('study'), []
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setattr('os.sched_getaffinity', lambda _: {3, 5, 7, 9}, raising=False)
+
+    def popen(command, env, **streams):
+        given.append((env['OMP_NUM_THREADS'], env['MMDET_YOLO2FL_STUDY_HASH']))
+        raise OSError('enough')
+
+    monkeypatch.setattr('subprocess.Popen', popen)
+    with pytest.raises(SystemExit, match='2 runs failed'):
+        main([study(), '--jobs', '2'])
+    hashes = {run.hash for run in load_study(study(), tmp_path / 'work_dirs/study/trial').runs}
+    assert set(given) == {('2', value) for value in hashes}
+
+
+def test_tables_that_cannot_be_written_are_told_before_the_work(tool, study, tmp_path, monkeypatch):
+    main = tool('study')
+    monkeypatch.setitem(main.__globals__, 'run_all', lambda *_: pytest.fail('has begun'))
+    (tmp_path / 'file').touch()
+    with pytest.raises(SystemExit, match='--tables: .*file'):
+        main([study(), '--tables', str(tmp_path / 'file/tables')])
 
 
 def test_gpus_that_the_user_has_chosen(tool, monkeypatch):
