@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.datasets.samplers import ClassAwareSampler
-from mmdet.models.losses import CrossEntropyLoss
+from mmdet.models.losses import CrossEntropyLoss, EQLV2Loss
 from mmdet.registry import MODELS
 from mmengine.hub import get_config
 from mmengine.model import ExponentialMovingAverage
@@ -103,6 +103,7 @@ def test_names_classes_without_boxes(caplog):
     'options, loss, message',
     [
         (dict(), nn.MSELoss(), "no loss_cls takes a class_weight.*'MSELoss'"),
+        (dict(), EQLV2Loss(num_classes=3), "no loss_cls takes a class_weight.*'EQLV2Loss'"),
         (dict(losses=['bbox_head.loss_obj']), BalancedFocalLoss(), 'loss_obj.*takes'),
         (dict(), BalancedFocalLoss(class_weight=[1.0, 2.0, 3.0]), 'sets class_weight'),
     ],

@@ -197,6 +197,21 @@ def test_weights_that_learn_take_the_plain_way():
     assert (weight.grad > 0).all()
 
 
+@pytest.mark.parametrize('kind', ['indices', 'soft'])
+def test_a_second_derivative_is_refused_and_is_there_without_the_sum(kind):
+    logits, labels, _, soft = make()
+    target = labels if kind == 'indices' else soft
+    loss = BalancedFocalLoss(use_sigmoid=True, gamma=2.0, alpha=0.25)
+    x = logits.clone().requires_grad_()
+    with pytest.raises(RuntimeError, match="no second derivative.*reduction_override='none'"):
+        torch.autograd.grad(loss(x, target), x, create_graph=True)
+    (grad,) = torch.autograd.grad(
+        loss(x, target, reduction_override='none').sum(), x, create_graph=True
+    )
+    grad.square().sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
 def test_float64_has_second_derivatives():
     logits, labels, *_ = make(rows=4)
     logits = logits.double().requires_grad_()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from mmdet.models.dense_heads import DeformableDETRHead
+from mmdet.models.losses import EQLV2Loss
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -60,7 +61,7 @@ class ClassWeightHook(Hook):
         classes = list(runner.train_dataloader.dataset.metainfo['classes'])
         if self.losses is None:
             names = [name for name in modules if name.split('.')[-1] == 'loss_cls']
-            names = [name for name in names if hasattr(modules[name], 'class_weight')]
+            names = [name for name in names if _takes_weights(modules[name])]
             names = [
                 name
                 for name in names
@@ -68,7 +69,7 @@ class ClassWeightHook(Hook):
             ]
         else:
             names = self.losses
-        wrong = [name for name in names if not hasattr(modules.get(name), 'class_weight')]
+        wrong = [name for name in names if not _takes_weights(modules.get(name))]
         if wrong or not names:
             losses = {
                 name: type(module).__name__
@@ -124,6 +125,11 @@ class ClassWeightHook(Hook):
             loss.class_weight = values.to(next(head.parameters()).device)
         else:
             loss.class_weight = values.tolist()
+
+
+def _takes_weights(loss: nn.Module | None) -> bool:
+    """(EQLV2Loss has the attribute, and never reads it.)"""
+    return hasattr(loss, 'class_weight') and not isinstance(loss, EQLV2Loss)
 
 
 def _head(modules: dict[str, nn.Module], loss_name: str) -> nn.Module:

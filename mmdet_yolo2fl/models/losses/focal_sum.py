@@ -102,6 +102,21 @@ def value_and_slope(logit: Tensor, target: Tensor, terms: FocalTerms) -> tuple[T
     return value, slope
 
 
+def refuse_second_derivative() -> None:
+    """In a backward pass by hand, which PyTorch would take for a constant.
+
+    (Its own ``once_differentiable`` says so only where the gradient of the result needs one.)
+
+    Raises:
+        RuntimeError: If there shall be one, by ``create_graph=True``.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            'BalancedFocalLoss: the sum of the losses has no second derivative (create_graph=True)'
+            ": take reduction_override='none', and sum them yourself"
+        )
+
+
 class _FocalSum(torch.autograd.Function):
     """Sum over ``(R, C)`` logits; the backward pass computes again what the forward pass did."""
 
@@ -128,8 +143,8 @@ class _FocalSum(torch.autograd.Function):
         return total.float()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output):
+        refuse_second_derivative()
         logits, target, score, weight = ctx.saved_tensors
         terms = ctx.terms
         dense = target.is_floating_point() or target.shape == logits.shape

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .focal_sum import FocalTerms
+from .focal_sum import FocalTerms, refuse_second_derivative
 
 BLOCK = 4096
 TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
@@ -221,8 +221,8 @@ class _TritonFocalSum(torch.autograd.Function):
         return partial.sum()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output):
+        refuse_second_derivative()
         logits = ctx.saved_tensors[0]
         grad = torch.empty_like(logits)
         _launch(grad, grad_output.contiguous(), *ctx.saved_tensors, ctx.terms)
