@@ -74,18 +74,15 @@ def check_lies_as_annotated(
 
     Raises:
         ValueError: If it was loaded lying, and is annotated as EXIF turns it; if EXIF exchanges
-            width and height, and the annotation does not; if it is no image; or if a side differs
-            by more than 5 % (a pixel or two is nothing, and common), but not if they are exchanged
-            in the annotation alone, whose boxes may be right.
+            width and height, and the annotation does not; or if a side differs by more than 5 % (a
+            pixel or two is nothing, and common), but not if they are exchanged in the annotation
+            alone, whose boxes may be right.
     """
     if loaded is not None and tuple(loaded) == tuple(annotated):
         return True
     try:
         width, height, turned = image_size(path)
-    except UNREADABLE as error:  # by Pillow
-        # Without it MMDetection would stop there; whoever has loaded it knows more.
-        if loaded is None and Path(path).is_file() and not _opencv_reads(path):
-            raise ValueError(f'{path}: is no image, or a damaged one') from error
+    except UNREADABLE:  # by Pillow, or it is not here; whoever loads it will say more
         return True
     if loaded not in (None, (width, height)) and (width, height) == tuple(annotated):
         raise ValueError(
@@ -111,7 +108,8 @@ def check_lies_as_annotated(
     return not exchanged and (not turned or (turned >= 5 and width != height))
 
 
-def _opencv_reads(path: str | Path) -> bool:
+def opencv_reads(path: str | Path) -> bool:
+    """Whether MMCV's ``imread`` makes an image of a file."""
     try:
         return mmcv.imread(path) is not None
     except cv2.error:  # too large

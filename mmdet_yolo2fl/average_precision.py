@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +40,12 @@ def ap_by_class(
         ids = np.unique(truth.getCatIds(catNms=list(classes))).tolist()
         names = [category['name'] for category in truth.loadCats(ids)]
         if not json.loads(found_file.read_text()):
-            return dict.fromkeys([*names, 'all'], (0.0, 0.0))
+            known = {one['category_id'] for one in truth.anns.values() if not one.get('iscrowd')}
+            found = {
+                name: (0.0, 0.0) if number in known else (math.nan, math.nan)
+                for name, number in zip(names, ids)
+            }
+            return found | {'all': (0.0, 0.0) if known.intersection(ids) else (math.nan, math.nan)}
         evaluation = COCOeval(truth, truth.loadRes(str(found_file)), 'bbox')
         evaluation.params.catIds = ids
         evaluation.params.maxDets = [100, 300, 1000]  # CocoMetric's

@@ -1,6 +1,7 @@
 """What `tools/train.py` and `tools/test.py` share: MMDetection's arguments, and its config."""
 
 import argparse
+import copy
 import difflib
 import os
 import sys
@@ -11,9 +12,10 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.device import utils as device_utils
 
-from .config_parts import READ, as_list, type_name
+from .config_parts import READ, as_list
 from .datasets.annotation_check import SAID, check_annotations
 from .evaluators import coco_files
+from .study_budget import with_epochs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +111,7 @@ def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser, *need
     except (Exception, SystemExit) as error:
         parser.error(f'{args.config}: {type(error).__name__}: {error}')
     options = args.cfg_options or {}
+    formerly = 'train_cfg.max_epochs' in options and (cfg.get('train_cfg') or {}).get('max_epochs')
     _refuse_misspelt_keys(cfg, options, parser)
     try:
         cfg.merge_from_dict(options)
@@ -118,8 +121,8 @@ def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser, *need
         if not isinstance(cfg.get(key), dict):
             parser.error(f'{args.config}: has no {key}, or it is no dict')
     _refuse_bad_numbers(cfg, parser)
-    if 'train_cfg.max_epochs' in options:
-        _tell_of_schedule(cfg)
+    if formerly and not any(key.startswith('param_scheduler') for key in options):
+        _tell_of_schedule(cfg, formerly)
     avoid_mps()
     return cfg
 
@@ -193,25 +196,28 @@ def _refuse_misspelt_keys(cfg: Config, options: dict, parser: argparse.ArgumentP
             )
 
 
-def _tell_of_schedule(cfg: Config) -> None:
+def _tell_of_schedule(cfg: Config, formerly: int) -> None:
     """Its length is its own: MMEngine does not move it along with the epochs."""
     epochs = cfg.train_cfg.max_epochs
-    schedulers = as_list(cfg.get('param_scheduler'))
-    begins = [one.get('begin', 0) for one in schedulers if isinstance(one, dict)]
-    for number, scheduler in enumerate(schedulers):
-        if not isinstance(scheduler, dict):  # MMEngine will say so
-            continue
-        end = scheduler.get('end')
-        # What another one follows, as a warm-up, has its own length.
-        if not scheduler.get('by_epoch', True) or end in (None, epochs, *begins):
-            continue
-        alone = isinstance(cfg.param_scheduler, dict)
-        place = 'param_scheduler' if alone else f'param_scheduler.{number}'
-        keys = ('end', 'T_max') if scheduler.get('T_max') == end else ('end',)
-        options = ' '.join(f'{place}.{key}={epochs}' for key in keys)
+    moved = copy.deepcopy(cfg)
+    moved.train_cfg.max_epochs = formerly
+    moved = with_epochs(moved, epochs)
+    options = []
+    for key in ('param_scheduler', 'custom_hooks'):
+        parts, new = as_list(cfg.get(key)), as_list(moved.get(key))
+        if len(new) < len(parts):
+            options = [
+                'nothing but a config of your own: a part of the schedule would be too short'
+            ]
+            break
+        for number, (old, part) in enumerate(zip(parts, new)):
+            place = key if isinstance(cfg[key], dict) else f'{key}.{number}'
+            changed = (name for name in part if part[name] != old[name])
+            options += [f'{place}.{name}={part[name]}'.replace(' ', '') for name in changed]
+    if options:
         print(
-            f'Note: train_cfg.max_epochs is {epochs}, but the {type_name(scheduler)} of the '
-            f'learning rate ends at epoch {end}: {options} moves it along',
+            f'Note: train_cfg.max_epochs is {epochs} in place of {formerly}, but the schedule '
+            f'keeps its length. What moves it along: {" ".join(options)}',
             file=sys.stderr,
         )
 

@@ -28,6 +28,7 @@ the same config: the tables can be kept where the folders are not.
 import copy
 import functools
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -140,7 +141,13 @@ class Run:
     def aside(self) -> Path:
         """Where these will go, a folder deeper, where nobody looks for those of this run."""
         stamp = self.folder / 'config_hash'
-        return self.folder / f'before_{stamp.read_text() if stamp.is_file() else "unknown"}'
+        name = f'before_{stamp.read_text() if stamp.is_file() else "unknown"}'
+        names = (f'{name}.{number}' for number in itertools.count(2))
+        return next(
+            place
+            for place in map(self.folder.joinpath, itertools.chain([name], names))
+            if not place.exists()
+        )
 
     def is_of_other_weights(self, result: dict) -> bool:
         """Whether a result is of a checkpoint that has been replaced since."""
@@ -400,14 +407,12 @@ def _is_absent(name: str, value: float) -> bool:
 
 def _set_aside_other_configs(run: Run) -> None:
     """What another config left in the folder would be continued, or taken for this one's."""
-    stamp, former = run.folder / 'config_hash', run.former
-    if former:
-        for pattern in OF_A_RUN:
-            for old in list(run.folder.glob(pattern)):
-                new = run.aside / old.relative_to(run.folder)
-                new.parent.mkdir(parents=True, exist_ok=True)
-                old.replace(new)
-    write_text(stamp, run.hash)
+    aside = run.aside
+    for old in run.former:
+        new = aside / old.relative_to(run.folder)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        old.replace(new)
+    write_text(run.folder / 'config_hash', run.hash)
 
 
 def _by_class(run: Run, split: str, classes: Sequence[str]) -> dict[str, float]:

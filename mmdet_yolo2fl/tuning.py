@@ -51,6 +51,10 @@ def space_of(loss: type) -> dict[str, dict]:
     return space
 
 
+class UnknownMetricError(KeyError):
+    """The validation has no such metric."""
+
+
 class PruningHook(Hook):
     """Reports the metric of each validation to a trial, and stops it where it has no chance.
 
@@ -80,7 +84,7 @@ class PruningHook(Hook):
         if metrics and (self.metric in metrics or not is_silent):
             self.metric = self.metric or first_precision(metrics)
             if self.metric not in metrics:
-                raise KeyError(
+                raise UnknownMetricError(
                     f'the validation has no metric {self.metric!r}; it has {list(metrics)}'
                 )
             value = float(metrics[self.metric])
@@ -94,12 +98,14 @@ def first_precision(metrics: dict) -> str:
     """The first metric that is a mean average precision.
 
     Raises:
-        KeyError: If there is none.
+        UnknownMetricError: If there is none.
     """
     for name in metrics:
         if re.search(r'(^|[/_])mAP(_|$)', name):
             return name
-    raise KeyError(f'none of {list(metrics)} is a mean average precision: name one by --metric')
+    raise UnknownMetricError(
+        f'none of {list(metrics)} is a mean average precision: name one by --metric'
+    )
 
 
 def find_loss(cfg: Config, slot: str | None = None) -> tuple[str, type]:
@@ -251,7 +257,8 @@ def remember(study: optuna.Study, cfg: Config, **about: str | None) -> None:
         **about: What else must stay the same, in words.
 
     Raises:
-        ValueError: If its trials were of another config, or of other words.
+        ValueError: If its trials were of another config, or of other words (of another
+            ``metric`` only if one of them has a value by it).
     """
 
     roots = tuple(sorted(_data_roots(cfg.to_dict()), key=len, reverse=True))
@@ -268,7 +275,9 @@ def remember(study: optuna.Study, cfg: Config, **about: str | None) -> None:
 
     text = json.dumps(portable(cfg.to_dict()), sort_keys=True, default=str)
     about['config'] = hashlib.sha256(text.encode()).hexdigest()[:16]
-    known = study.user_attrs
+    known = dict(study.user_attrs)
+    if not any(trial.value is not None for trial in study.trials):
+        known.pop('metric', None)
     changed = [key for key, value in about.items() if key in known and known[key] != value]
     if changed:
         raise ValueError(
@@ -404,6 +413,7 @@ def draw(study: optuna.Study, folder: Path) -> list[Path]:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     import optuna.visualization.matplotlib as plots
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     functions = dict(
         history=plots.plot_optimization_history,
@@ -422,6 +432,11 @@ def draw(study: optuna.Study, folder: Path) -> list[Path]:
     for name, function in functions.items():
         function(study)
         path, figure = folder / f'{name}.png', plt.gcf()
+        for axes in figure.axes:  # of loss_weight; by default its labels lie over one another
+            if axes.get_xscale() == 'log':
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.xaxis.set_major_formatter('{x:g}')
+                axes.xaxis.set_minor_formatter(NullFormatter())
         if name in sizes:  # Optuna's own size is for one panel
             figure.set_size_inches(*sizes[name])
         write_png(path, figure, dpi=90, bbox_inches='tight')

@@ -156,6 +156,15 @@ def test_ap_by_class_of_known_detections(tmp_path):
     (tmp_path / 'detections.gt.json').rename(tmp_path / 'mine.json')
     found = ap_by_class(tmp_path / 'detections', tmp_path / 'mine.json', ['truck', 'bus'])
     assert found == dict(truck=table['truck'], all=table['truck'])
+    # Nothing found is 0, and no number where there was nothing to find.
+    (tmp_path / 'detections.bbox.json').write_text('[]')
+    content['categories'].append(dict(id=3, name='bus'))
+    (tmp_path / 'mine.json').write_text(json.dumps(content))
+    found = ap_by_class(tmp_path / 'detections', tmp_path / 'mine.json')
+    assert found['car'] == found['truck'] == found['all'] == (0.0, 0.0)
+    assert np.isnan(found['bus']).all()
+    found = ap_by_class(tmp_path / 'detections', tmp_path / 'mine.json', ['bus'])
+    assert np.isnan([*found['bus'], *found['all']]).all()
 
 
 def test_another_seed_needs_another_folder(run):

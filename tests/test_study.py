@@ -400,10 +400,14 @@ def test_nothing_of_another_config_is_left(tmp_path):
     _set_aside_other_configs(run)
     assert not any(file.exists() for file in old) and not run.former
     # It may have been trained for hours.
+    assert aside.name == 'before_other' and run.aside.name != aside.name
     moved = [aside / file.relative_to(run.folder) for file in old]
     assert [file.read_text() for file in moved] == ['other'] * len(old)
     assert (run.folder / 'log.txt').exists()
     assert (run.folder / 'config_hash').read_text() == run.hash
+    (run.folder / 'config_hash').write_text('other')
+    assert run.aside.name == 'before_other.2'  # which it was not to write over
+    (run.folder / 'config_hash').write_text(run.hash)
     for file in old:
         file.write_text('own')
     _set_aside_other_configs(run)

@@ -112,6 +112,15 @@ def report(args):
     order = list(dict.fromkeys(run.row for run in args.loaded.runs))
     results.sort(key=lambda result: (order.index(result['row']), result['seed']))
     table, curves = args.tables / f'{name}.csv', args.tables / f'{name}_curves.csv'
+    hashes = {result['config_hash'] for result in results}
+    lost = [r for r in read_csv(table) if r['config_hash'] not in hashes] if table.is_file() else []
+    if lost:
+        kept = [set_aside(file) for file in (table, curves)]
+        print(
+            f'{table} has {len(lost)} lines of other configs than the study now names: dropped; '
+            f'the table as it was is {kept[0]} now',
+            flush=True,
+        )
     # What a table has of runs whose folders are gone stays.
     earlier = [args.known.get(result['config_hash']) for result in results]
     kept = {name for result in filter(None, earlier) for name in result['metrics']}
@@ -255,20 +264,11 @@ def main(args=None):
         sys.exit(f'--tables: {error}')
     refuse_to_lose_curves(args)
     print(f'{len(chosen)} runs, {len(missing)} of them to do, {args.jobs} at once', flush=True)
-    hashes = {run.hash for run in args.loaded.runs}
-    table = args.tables / f'{args.loaded.name}.csv'
-    lost = [r for r in read_csv(table) if r['config_hash'] not in hashes] if table.is_file() else []
-    if lost:
-        kept = [set_aside(file) for file in (table, table.with_name(f'{table.stem}_curves.csv'))]
-        print(
-            f'{table} has {len(lost)} lines of other configs than the study now names: dropped; '
-            f'the table as it was is {kept[0]} now'
-        )
     for run in missing:
         if run.former:
             print(
-                f'{run.row}, seed {run.seed}: has been trained with another config; what that left '
-                f'goes to {run.aside}'
+                f'{run.row}, seed {run.seed}: was run with another config; what that left goes to '
+                f'{run.aside}'
             )
     try:
         failed = absent | run_all(args, missing)

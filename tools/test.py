@@ -67,7 +67,8 @@ def testing(runner_type):
 def refuse_equal_names(dataset, parser):
     """MMDetection's hook draws each image into a file of its name, without its folder."""
     infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-    names = Counter(os.path.basename(info.get('img_path') or '') for info in infos)
+    # An image may be there several times.
+    names = Counter(map(os.path.basename, {info.get('img_path') or '' for info in infos}))
     twice = [name for name, times in names.items() if name and times > 1]
     if twice:
         parser.error(

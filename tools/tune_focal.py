@@ -26,6 +26,7 @@ except ImportError as error:
     sys.exit(str(error))
 
 import argparse
+import traceback
 from pathlib import Path
 
 from filelock import FileLock
@@ -74,6 +75,27 @@ def make_parser():
     return parser
 
 
+class FailedTrialError(Exception):
+    """Its training has failed; others may not."""
+
+
+def attempt(study, trial, *args):
+    """One trial. What may be its own fault, as too little memory, does not end the search, unless
+    none has come to an end yet, or the two before have failed too."""
+    from mmdet_yolo2fl import tuning
+
+    before = [one.state.name for one in study.trials if one.number < trial.number]
+    try:
+        return tuning.run_trial(trial, *args)
+    except (RuntimeError, ValueError) as error:
+        if not {'COMPLETE', 'PRUNED'}.intersection(before) or before[-2:] == ['FAIL', 'FAIL']:
+            raise
+        traceback.print_exc()
+        text = f'{type(error).__name__}: {error}'
+    # Not in there: the error would hold the network, and its memory.
+    raise FailedTrialError(text)
+
+
 def main(args=None):
     parser = make_parser()
     args = parser.parse_args(args)
@@ -110,7 +132,8 @@ def main(args=None):
     try:
         with FileLock(folder / 'study.lock'):
             study = tuning.make_study(folder.name, storage, args.startup, args.seed)
-            tuning.remember(study, cfg, loss=loss_key, metric=args.metric)
+            search = ' '.join(sorted(args.search))
+            tuning.remember(study, cfg, loss=loss_key, metric=args.metric, search=search)
             tuning.enqueue(study, first)
     except Exception as error:  # of any database driver, too
         parser.error(f'--storage {storage}: {error}')
@@ -119,13 +142,17 @@ def main(args=None):
     finished = len(study.get_trials(states=states))
     if finished:
         print(f'{finished} trials are done already')
-    study.optimize(
-        lambda trial: tuning.run_trial(
-            trial, cfg, loss_key, args.search, args.metric, folder, space
-        ),
-        n_trials=max(args.trials - finished, 0),
-        callbacks=[optuna.study.MaxTrialsCallback(args.trials, states=states)],
-    )
+    try:
+        study.optimize(
+            lambda trial: attempt(
+                study, trial, cfg, loss_key, args.search, args.metric, folder, space
+            ),
+            n_trials=max(args.trials - finished, 0),
+            callbacks=[optuna.study.MaxTrialsCallback(args.trials, states=states)],
+            catch=(FailedTrialError,),
+        )
+    except tuning.UnknownMetricError as error:
+        parser.error(f'--metric: {error.args[0]}')
     if not study.get_trials(states=states[:1]):
         sys.exit(f'No trial came to its end; what happened is in {folder}')
     lines, text = tuning.best_lines(study, cfg, loss_key), tuning.table(study)

@@ -109,7 +109,8 @@ def markdown(means: Sequence[dict]) -> str:
         one = line['seeds'] == 1
         counts = [f'{line[count]:.{0 if one else 1}f}' for count in COUNTS]
         points = ['' if line[key] is None else f'{100 * line[key]:.1f}' for key in aps]
-        cells = [line['name'], line['row'], str(line['seeds']), f'{line["truths"]:.0f}']
+        texts = [line[key].replace('|', '&#124;') for key in ('name', 'row')]
+        cells = [*texts, str(line['seeds']), f'{line["truths"]:.0f}']
         table.append('| ' + ' | '.join([*cells, *counts, *points]) + ' |')
     return '\n'.join(table)
 

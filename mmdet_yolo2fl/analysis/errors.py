@@ -40,9 +40,9 @@ def error_kinds(matches: Matches, thresholds: np.ndarray) -> np.ndarray:
     own, other = np.zeros(number), np.zeros(number)
     np.maximum.at(own, pairs.found[same], pairs.iou[same])
     np.maximum.at(other, pairs.found[~same], pairs.iou[~same])
-    kinds = np.select(
-        [own >= matches.iou_thr, other >= matches.iou_thr, own > 0, other > 0], [0, 1, 2, 3], 4
-    )
+    # In float32, as the IoUs are: else 0.7 of them would lie below 0.7.
+    least = np.float32(matches.iou_thr)
+    kinds = np.select([own >= least, other >= least, own > 0, other > 0], [0, 1, 2, 3], 4)
     false = matches.kept(thresholds) & (matches.truth < 0)
     return np.where(false, kinds, -1)
 

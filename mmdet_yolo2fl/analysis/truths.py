@@ -124,6 +124,11 @@ def _from_file(metric: dict, names: list[str], ids: list) -> tuple[COCO, list[in
         raise ValueError(
             f'{file}: the file of the metric lacks the image {missing[0]!r} of the data set'
         )
+    if further := len(coco.imgs) - len(set(ids)):
+        print(
+            f'{further} images of {file} are not in the data set: they do not count here; in '
+            'CocoMetric, and so in tools/test.py, their objects are missed'
+        )
     return coco, category_ids
 
 

@@ -23,12 +23,13 @@ from mmengine.registry import DefaultScope
 
 from ..annotation_files import (
     check_lies_as_annotated,
+    opencv_reads,
     read_coco,
     read_names,
     read_xml,
     stored_size,
 )
-from ..config_parts import leaf_datasets
+from ..config_parts import leaf_datasets, type_name
 
 NO_AREA = 'boxes without area'
 OUTSIDE = 'boxes outside their image'
@@ -77,21 +78,27 @@ def check_annotations(
             and the key.
     """
     skipped: Counter = Counter()
+    has_objects = False  # or it is not known
     for leaf, _ in leaf_datasets(dataset):
         prefix = leaf.get('data_prefix') or {}
         roots = leaf.get('data_root'), leaf.get('ann_file'), prefix.get('sub_data_root')
         if leaf.get('backend_args') or _is_remote(*roots):
+            has_objects = True
             continue
         with DefaultScope.overwrite_default_scope('mmdet'):
             kind = leaf.get('type')
             kind = DATASETS.get(kind) if isinstance(kind, str) else kind
             load = getattr(kind, 'load_data_list', None)
-            check = CHECKS.get(load)
+            check, found = CHECKS.get(load), Counter()
             if check is not None:
                 data = DATASETS.build({**leaf, 'pipeline': [], 'lazy_init': True})
                 here = not _is_remote(*prefix.values())
-                look = Look(images and here, sizes, _loads_as_stored(leaf))
-                check(data, skipped, look, by_coco or {})
+                look = Look(images and here, sizes, _loads_as_stored(leaf), _loads_by_opencv(leaf))
+                check(data, found, look, by_coco or {})
+            has_objects |= NOTHING not in found
+            skipped += found
+    if has_objects:
+        del skipped[NOTHING]
     return skipped
 
 
@@ -106,11 +113,13 @@ class Look(NamedTuple):
         at_files (bool): They must be there.
         inside (bool): And lie as annotated.
         as_stored (bool): Without what EXIF says, since the pipeline loads them so.
+        by_opencv (bool): The pipeline loads them by OpenCV, which then must read them.
     """
 
     at_files: bool
     inside: bool
     as_stored: bool
+    by_opencv: bool
 
 
 def _check_coco(data: CocoDataset, skipped: Counter, look: Look, by_coco: Mapping) -> None:
@@ -146,7 +155,7 @@ def _check_coco(data: CocoDataset, skipped: Counter, look: Look, by_coco: Mappin
         if look.at_files:
             file = Path(data.data_prefix.get('img', ''), name)
             size = sizes[number] if look.inside else None
-            if not _check_image(file, where, size, look.as_stored):
+            if not _check_image(file, where, size, look):
                 skipped[TURNED] += 1
     if evaluates and len(set(map(type, sizes))) > 1:
         raise ValueError(
@@ -313,7 +322,7 @@ def _check_voc(data: XMLDataset, skipped: Counter, look: Look, _: Mapping) -> No
         if size is not None:  # else MMDetection looks at the image
             sides = _size(*(_number(size, key, path, int) for key in SIDES), str(path))
             is_looked_at = look.at_files and look.inside
-            if is_looked_at and not _check_image(image, where, sides, look.as_stored):
+            if is_looked_at and not _check_image(image, where, sides, look):
                 skipped[TURNED] += 1
         seen.append((False, sides))
         for thing in root.findall('object'):
@@ -342,7 +351,7 @@ CHECKS = {CocoDataset.load_data_list: _check_coco, XMLDataset.load_data_list: _c
 
 
 def _check_image(
-    path: Path, where: str, annotated: tuple | None = None, as_stored: bool = False
+    path: Path, where: str, annotated: tuple | None = None, look: Look | None = None
 ) -> bool:
     """It is there, and not empty; and if its annotated size is given, it does not lie across.
 
@@ -356,9 +365,12 @@ def _check_image(
         raise ValueError(f'{where}: {str(path)!r} is no name of a file') from error
     if size == 0:
         raise ValueError(f'{where}: the image {path} is empty')
-    return not annotated or check_lies_as_annotated(
-        path, annotated, stored_size(path) if as_stored else None
-    )
+    if not annotated:
+        return True
+    # (Pillow is the faster one, but knows less.)
+    if look.by_opencv and stored_size(path) is None and not opencv_reads(path):
+        raise ValueError(f'{where}: {path} is no image, or a damaged one')
+    return check_lies_as_annotated(path, annotated, stored_size(path) if look.as_stored else None)
 
 
 def _loads_as_stored(leaf: Mapping) -> bool:
@@ -366,6 +378,14 @@ def _loads_as_stored(leaf: Mapping) -> bool:
     steps = leaf.get('pipeline') or ()
     types = [str(step.get('color_type')) for step in steps if isinstance(step, Mapping)]
     return any(kind == 'unchanged' or kind.endswith('ignore_orientation') for kind in types)
+
+
+def _loads_by_opencv(leaf: Mapping) -> bool:
+    """Whether the pipeline loads images from their files as MMDetection does by default."""
+    steps = [step for step in leaf.get('pipeline') or () if isinstance(step, Mapping)]
+    kinds = ('LoadImageFromFile', 'CheckedLoadImageFromFile')
+    loading = [step for step in steps if type_name(step) in kinds]
+    return any(step.get('imdecode_backend', 'cv2') == 'cv2' for step in loading)
 
 
 def _name(entry: Any) -> str:

@@ -61,6 +61,14 @@ def test_kinds_of_error(scene):
     )
 
 
+@pytest.mark.parametrize('share', [0.6, 0.7, 0.8, 0.9])
+def test_a_duplicate_that_just_reaches_the_threshold(share):
+    boxes = found((CAT, 0.9, half(A, share)), (CAT, 0.8, half(A, share)))
+    matches = analyzed([[(CAT, A)]], [boxes], iou_thr=share).matches
+    kinds = error_kinds(matches, np.zeros(len(matches.classes)))
+    assert kinds.tolist() == [-1, list(KINDS).index('duplicate')]
+
+
 def test_thresholds_hide_what_lies_below(scene):
     table = error_table(scene, np.array([0.55, 0.2]))
     assert [table[kind][CAT] for kind in KINDS] == [1, 1, 1, 0, 0]

@@ -83,7 +83,7 @@ def test_equals_vocmetric(mode):
     assert mean(result.voc_ap50) == pytest.approx(expected['pascal_voc/mAP'], abs=1e-6)
 
 
-def test_takes_the_annotation_file_of_the_metric(tmp_path):
+def test_takes_the_annotation_file_of_the_metric(tmp_path, capsys):
     """With the areas of masks."""
     data_root = write_data(tmp_path / 'data')
     content = json.loads((data_root / 'valid.json').read_text())
@@ -112,6 +112,11 @@ def test_takes_the_annotation_file_of_the_metric(tmp_path):
     for name in ('small', 'medium'):
         ap = mean(result.sizes[name]['ap'])
         assert round(ap, 3) == expected[f'coco/bbox_mAP_{name[0]}'] > 0
+    assert 'are not in the data set' not in capsys.readouterr().out
+    # A part of them, of which CocoMetric would take all.
+    part = load_truths(dataset.get_subset(range(3)), [config])
+    assert len(part.ids) == 3
+    assert '1 images of ' in (said := capsys.readouterr().out) and 'do not count here' in said
     with pytest.raises(ValueError, match='has not the classes'):
         dataset._metainfo['classes'] = ('red', 'green')
         load_truths(dataset, [config])

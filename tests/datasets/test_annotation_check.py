@@ -140,6 +140,10 @@ def test_a_validation_without_any_object_is_told(tmp_path, write, capsys):
     assert check_annotations(cfg) == {NOTHING: number}
     check_data(Config(dict(val_dataloader=dict(dataset=cfg))), argparse.ArgumentParser(), 'val')
     assert f'val_dataloader: nothing to measure: {number} {NOTHING}' in capsys.readouterr().out
+    # Beside images with objects these are as good as others.
+    other = write(tmp_path / 'other' if write is voc else tmp_path) | dict(test_mode=True)
+    both = dict(type='ConcatDataset', datasets=[cfg, other])
+    assert not check_annotations(both)
 
 
 @pytest.mark.parametrize(
@@ -202,9 +206,13 @@ def test_an_image_that_lies_across_its_annotation(tmp_path, write):
     as_stored = dict(type='CheckedLoadImageFromFile', color_type='color_ignore_orientation')
     assert TRANSFORMS.build(as_stored)(data.get_data_info(0))['img'].shape == (40, 60, 3)
     image.write_bytes(b'no image')
-    assert not check_annotations(cfg)
-    with pytest.raises(ValueError, match=f'{image.name}: is no image, or a damaged one'):
-        check_annotations(cfg, sizes=True)
+    by_opencv = dict(pipeline=[dict(type='mmdet.CheckedLoadImageFromFile')])
+    assert not check_annotations(cfg | by_opencv)
+    with pytest.raises(ValueError, match=f'{image.name} is no image, or a damaged one'):
+        check_annotations(cfg | by_opencv, sizes=True)
+    # Others may read what OpenCV does not.
+    for steps in ([dict(type='LoadMine')], [dict(type='LoadImageFromFile', imdecode_backend='a')]):
+        assert not check_annotations(cfg | dict(pipeline=steps), sizes=True)
     image.unlink()
     ignoring = TRANSFORMS.build(dict(type='CheckedLoadImageFromFile', ignore_empty=True))
     assert ignoring(data.get_data_info(0)) is None

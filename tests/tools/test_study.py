@@ -120,8 +120,16 @@ def test_what_a_table_has_is_not_run_again(tool, study, tmp_path, capsys, monkey
     # Another config is another run.
     main([study(dict(images=12)), '--rows', 'focal', '--tables', str(tables)])
     printed = capsys.readouterr().out
-    assert '1 runs, 1 of them to do' in printed and '2 lines of other configs' in printed
+    assert '1 runs, 1 of them to do' in printed and 'other configs' not in printed
+    # Before the first of these is complete, the table is that of the former ones.
+    assert (tables / 'trial.csv').read_text() == before[0] and not list(tables.glob('*.csv.*'))
+    finish(load_study(study(dict(images=12)), out).runs[0], AP50=0.5, AP=0.25)
+    for _ in range(2):
+        main([study(dict(images=12)), '--report', '--tables', str(tables)])
+    printed = capsys.readouterr().out
+    assert printed.count('2 lines of other configs') == 1
     assert f'the table as it was is {tables / "trial.csv.1"} now' in printed
+    assert len(list(tables.glob('*.csv.*'))) == 2
     kept = [(tables / f'{name}.csv.1').read_text() for name in ('trial', 'trial_curves')]
     assert tuple(kept) == before
 
@@ -280,7 +288,7 @@ def test_what_another_config_has_trained_is_named(tool, study, tmp_path, capsys,
     (run.folder / 'config_hash').write_text('another')
     main([study()])
     said = capsys.readouterr().out
-    goes = 'has been trained with another config; what that left goes to work_dirs/study/trial/'
+    goes = 'was run with another config; what that left goes to work_dirs/study/trial/'
     assert f'focal, seed 0: {goes}focal/seed_0/before_another\n' in said
     assert 'plain, seed 0' not in said
 

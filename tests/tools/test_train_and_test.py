@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 from mmdet_yolo2fl.command_line import _tell_of_schedule, add_config_options, read_config
 from mmdet_yolo2fl.config_parts import leaves, unwrapped
 from mmdet_yolo2fl.resizing import how_resized
+from mmdet_yolo2fl.study_budget import with_epochs
 from mmdet_yolo2fl.test_time_augmentation import use_tta
 from tests.test_checkpoints import Hostile
 
@@ -277,39 +278,64 @@ def test_a_variable_of_a_config_is_named(tmp_path, capsys, data_root):
 
 
 @pytest.mark.parametrize(
-    'name, options, expected',
+    'name, epochs, options, expected',
     [
-        (
-            'yolov2_fl',
-            [],
-            'CosineAnnealingLR of the learning rate ends at epoch 3: '
-            'param_scheduler.1.end=2 param_scheduler.1.T_max=2 moves it along',
-        ),
-        ('yolov2_fl', ['param_scheduler.1.end=2', 'param_scheduler.1.T_max=2'], ''),
+        ('yolov2_fl', 6, [], ['param_scheduler.1.end=6', 'param_scheduler.1.T_max=6']),
+        ('yolov2_fl', 6, ['param_scheduler.1.end=6'], []),
+        ('yolov2_fl', 3, [], []),
         (
             'voc0712/yolov2',
+            80,
             [],
-            'MultiStepLR of the learning rate ends at epoch 160: param_scheduler.1.end=2 moves',
+            ['param_scheduler.1.end=80', 'param_scheduler.1.milestones=[30,45]'],
         ),
-        ('baselines/bccd_yolox_tiny', ['param_scheduler={}'], ''),
+        (
+            'baselines/bccd_yolox_tiny',
+            80,
+            [],
+            [
+                *('param_scheduler.1.end=80', 'param_scheduler.1.T_max=80'),
+                'custom_hooks.4.num_last_epochs=2',
+            ],
+        ),
     ],
 )
-def test_a_schedule_that_stays_behind_is_named(name, options, expected, capsys):
-    options = ['--cfg-options', 'train_cfg.max_epochs=2', *options]
-    parser = argparse.ArgumentParser()
-    parser.add_argument('config')
-    add_config_options(parser)
-    read_config(parser.parse_args([str(ROOT / f'configs/{name}.py'), *options]), parser)
+def test_a_schedule_that_stays_behind_is_named(name, epochs, options, expected, capsys):
+    def read(*options):
+        parser = argparse.ArgumentParser()
+        parser.add_argument('config')
+        add_config_options(parser)
+        arguments = [str(ROOT / f'configs/{name}.py'), '--cfg-options', *options]
+        return read_config(parser.parse_args(arguments), parser)
+
+    changed = [f'train_cfg.max_epochs={epochs}', *options]
+    cfg = read(*changed)
     said = capsys.readouterr().err
-    assert expected in said and bool(said) == bool(expected)
+    assert bool(said) == bool(expected) and {*expected} <= {*said.split()}
+    if expected:  # what is advised, is what a study does
+        whole = with_epochs(Config.fromfile(cfg.filename), epochs)
+        advised = read(*changed, *said.partition('along: ')[2].split())
+        assert advised.param_scheduler == whole.param_scheduler
+        assert advised.get('custom_hooks') == whole.get('custom_hooks')
 
 
-def test_a_warm_up_that_counts_epochs_keeps_its_length(capsys):
-    epochs = [(0, 5), (5, 285), (285, 300)]
-    schedulers = [dict(type='ConstantLR', begin=begin, end=end) for begin, end in epochs]
-    _tell_of_schedule(Config(dict(train_cfg=dict(max_epochs=10), param_scheduler=schedulers)))
-    said = capsys.readouterr().err
-    assert said.count('Note') == 1 and 'ends at epoch 300: param_scheduler.2.end=10 ' in said
+@pytest.mark.parametrize(
+    'epochs, ends, advice',
+    [
+        (
+            30,
+            [(0, 5), (5, 285), (285, 300)],
+            'param_scheduler.0.end=1 param_scheduler.1.begin=1 param_scheduler.1.end=28 '
+            'param_scheduler.2.begin=28 param_scheduler.2.end=30',
+        ),
+        (3, [(0, 150), (150, 152), (152, 300)], 'nothing but a config of your own'),
+    ],
+)
+def test_schedulers_that_follow_one_another(epochs, ends, advice, capsys):
+    schedulers = [dict(type='ConstantLR', begin=begin, end=end) for begin, end in ends]
+    train = dict(max_epochs=epochs)
+    _tell_of_schedule(Config(dict(train_cfg=train, param_scheduler=schedulers)), 300)
+    assert f'What moves it along: {advice}' in capsys.readouterr().err
 
 
 def test_show_dir_refuses_images_of_one_name(tool, refused):
@@ -322,7 +348,7 @@ def test_show_dir_refuses_images_of_one_name(tool, refused):
             return dict(img_path=self[index])
 
     parser = argparse.ArgumentParser()
-    refuse_equal_names(Data(paths[1:]), parser)
+    refuse_equal_names(Data([*paths[1:], paths[1]]), parser)
     refuse_equal_names(Data([None, None]), parser)
     text = refused(lambda _: refuse_equal_names(Data(paths), parser))
     assert '--show-dir: 1 names of images, as 1.jpg, stand for several' in text

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import cv2
 import pytest
+import torch
 from mmdet.evaluation import CocoMetric, VOCMetric
 from mmdet.models import FocalLoss
 from mmdet.registry import MODELS
@@ -119,11 +120,61 @@ def test_does_not_go_on_with_something_else(config, tmp_path):
     moved.val_evaluator.ann_file = '/elsewhere/cells/test.json'
     with pytest.raises(ValueError, match='another config: give another'):
         tuning.remember(study(), moved, loss='loss_obj', metric=None)
+    # A misspelt metric has given no value yet.
+    tuning.remember(study(), cfg, loss='loss_obj', metric='bbox_AP')
+    tuning.remember(study(), cfg, loss='loss_obj', metric=None)
+    study().add_trial(optuna.trial.create_trial(value=0.5))
     with pytest.raises(ValueError, match='another loss and metric: give another --work-dir'):
         tuning.remember(study(), cfg, loss='loss_cls', metric='coco/bbox_mAP')
     cfg.train_cfg.max_epochs = 50
     with pytest.raises(ValueError, match='another config: give another'):
         tuning.remember(study(), cfg, loss='loss_obj', metric=None)
+
+
+def test_a_failed_trial_does_not_end_the_search(config, tmp_path, tool, capsys, monkeypatch):
+    numbers, failing = [], [1, 2]
+
+    def run_trial(trial, cfg, key, search, *_):
+        numbers.append(trial.number)
+        for name in search:
+            trial.suggest_float(name, **tuning.SPACE[name])
+        if trial.number in failing:
+            raise torch.OutOfMemoryError('made')
+        trial.report(0.1 * trial.number, 1)
+        return 0.1 * trial.number
+
+    monkeypatch.setattr(tuning, 'run_trial', run_trial)
+    main = tool('tune_focal')
+
+    def search(folder, trials=4):
+        main([str(config), '--work-dir', str(tmp_path / folder), '--trials', str(trials)])
+        return capsys.readouterr()
+
+    said = search('two')
+    assert numbers == [0, 1, 2, 3] and 'OutOfMemoryError: made' in said.err
+    study = optuna.load_study(study_name='two', storage=f'sqlite:///{tmp_path}/two/study.db')
+    assert [trial.state.name for trial in study.trials] == ['COMPLETE', 'FAIL', 'FAIL', 'COMPLETE']
+    assert 'precision 0.3000 with' in said.out
+    numbers.clear()
+    for folder, numbers_failing, expected in (
+        ('three', [1, 2, 3], [0, 1, 2, 3]),
+        ('first', [0], [0]),
+    ):
+        failing[:] = numbers_failing
+        with pytest.raises(torch.OutOfMemoryError):
+            search(folder, 6)
+        assert numbers == expected
+        numbers.clear()
+
+
+def test_what_the_user_has_misspelt_or_changed(config, tmp_path, tool, refused):
+    main, out = tool('tune_focal'), tmp_path / 'tuned'
+    arguments = [config, '--work-dir', out, '--trials', '1', '--search', 'gamma']
+    text = refused(main, *arguments, '--metric', 'bbox_mAP')
+    assert "--metric: the validation has no metric 'bbox_mAP'; it has [" in text
+    main([str(one) for one in [*arguments, '--metric', 'coco/bbox_mAP']])
+    text = refused(main, *arguments, 'alpha', '--metric', 'coco/bbox_mAP')
+    assert 'trials have another search: give another --work-dir' in text
 
 
 def test_a_refused_search_leaves_nothing(config, tmp_path, tool, refused):
