@@ -148,7 +148,7 @@ def load_images(args, cfg, detector):
         steps = [s for s in dataset_cfg.pipeline if type_name(s) != 'LoadAnnotations']
         pipeline = Compose(steps)
         sources = [s for s in find_sources(args.images) if s.kind == 'image']
-        samples = [pipeline(dict(img_path=s.path, img_id=0)) for s in sources[: args.num_images]]
+        samples = [export.loaded(pipeline, s.path) for s in sources[: args.num_images]]
     else:
         dataset = DATASETS.build(dataset_cfg)
         classes = dataset.metainfo['classes']
@@ -197,15 +197,14 @@ def names_of(detector, classes):
 def suppress_plainly(test_cfg):
     """Where the detector has soft NMS, which neither ONNX nor Darknet has: plain NMS instead."""
     nms = test_cfg.nms
+    iou = export.suppression_iou(nms)
     if nms.get('type', 'nms') != 'nms':
         print(
-            f'{nms.type}: the files are checked with plain NMS at {nms.iou_threshold}, and '
+            f'{nms.type}: the files are checked with plain NMS at {iou}, and '
             'NAME_nms.onnx contains that; the others leave the choice to you'
         )
-        among_all = nms.get('class_agnostic', False)
-        test_cfg.nms = ConfigDict(
-            type='nms', iou_threshold=nms.iou_threshold, class_agnostic=among_all
-        )
+    among_all = nms.get('class_agnostic', False)
+    test_cfg.nms = ConfigDict(type='nms', iou_threshold=iou, class_agnostic=among_all)
 
 
 def suppression_within_classes(args, test_cfg):

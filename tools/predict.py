@@ -187,7 +187,7 @@ def main(args=None):
     if done and writers.earlier():
         print(f'{writers.earlier()} pictures and videos in it are of earlier runs.')
     if problems:
-        print(f'{len(problems)} files could not be read:', *problems, sep='\n  ')
+        print(f'{len(problems)} files could not be read, or not wholly:', *problems, sep='\n  ')
     if not done:
         sys.exit('Nothing could be predicted.')
 

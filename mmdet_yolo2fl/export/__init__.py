@@ -1,7 +1,7 @@
 from .check import Comparison, compare
-from .description import check_description, describe
+from .description import check_description, describe, suppression_iou
 from .formats import export_onnx, export_onnx_with_nms, export_torch, load_yolov2
-from .networks import DecodedNetwork, RawNetwork, as_inputs, input_channels
+from .networks import DecodedNetwork, RawNetwork, as_inputs, input_channels, loaded
 
 __all__ = [
     'Comparison',
@@ -16,4 +16,6 @@ __all__ = [
     'export_torch',
     'input_channels',
     'load_yolov2',
+    'loaded',
+    'suppression_iou',
 ]

@@ -1,6 +1,6 @@
 """What a program must know that runs an exported detector."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -62,7 +62,7 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
         # If >= 0: width and height of a box, cut off at the photo's borders, exceed so many of
         # its pixels.
         min_bbox_size=float(test_cfg.get('min_bbox_size', -1)),
-        nms_iou_threshold=float(test_cfg.nms.iou_threshold),
+        nms_iou_threshold=float(suppression_iou(test_cfg.nms)),
         class_agnostic=bool(test_cfg.nms.get('class_agnostic', False)),
         max_per_img=int(test_cfg.max_per_img),
     )
@@ -71,7 +71,7 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
 def check_description(about: dict, photo: np.ndarray, made: Tensor) -> None:
     """Make the input of the network as the description tells it, and look whether it is the same.
 
-    Of images that are stretched, for which the examples are written; of others nothing is made.
+    Of a letterbox, and of images resized otherwise than by OpenCV, nothing is made.
 
     Args:
         about (dict): Of :func:`describe`.
@@ -82,12 +82,23 @@ def check_description(about: dict, photo: np.ndarray, made: Tensor) -> None:
         ValueError: If they differ by more than one of 255 levels in the mean, in grey by three.
     """
     told = about['input']
-    if (told['resize'], told['interpolation']) != (IN_WORDS['stretch'], 'bilinear'):
+    if told['interpolation'] != 'bilinear' or told['resize'] == IN_WORDS['letterbox']:
         return
-    pixels = cv2.resize(photo, made.shape[:1:-1])
+    full = made.shape[:1:-1]
+    size = full if told['resize'] == IN_WORDS['stretch'] else _kept_size(told, photo)
+    if size[0] > full[0] or size[1] > full[1]:
+        raise ValueError(
+            f'a photo of {photo.shape[1]}x{photo.shape[0]} would be resized to {size[0]}x{size[1]} '
+            f'by what the description tells, which does not fit into the input of '
+            f'{full[0]}x{full[1]}'
+        )
+    pixels = cv2.resize(photo, size)
     grey = np.floor(pixels @ (0.114, 0.587, 0.299))
     channels = dict(RGB=pixels[..., ::-1], BGR=pixels, grey=grey)[told['channels']]
-    expected = (np.atleast_3d(channels).astype(np.float64) - told['mean']) / told['std']
+    expected = np.empty((*full[::-1], made.shape[1]))
+    expected[:] = told.get('padding', 0)
+    expected[: size[1], : size[0]] = np.atleast_3d(channels)
+    expected = (expected - told['mean']) / told['std']
     levels = np.abs(expected.transpose(2, 0, 1) - made[0].numpy()) * np.reshape(
         told['std'], (-1, 1, 1)
     )
@@ -102,9 +113,9 @@ def check_description(about: dict, photo: np.ndarray, made: Tensor) -> None:
 
 
 def _kept_ratio(cfg: Config, pre: nn.Module, channels: int) -> dict[str, list]:
-    """Where the ratio is kept: what a photo has to fit into, and what fills the rest of the input,
-    a pixel in the order of its channels, before it is normalized. (The letterbox's grey stands
-    with its name.)"""
+    """Where the ratio is kept: what a photo has to fit into, and how, to what size it is filled up,
+    and by what, a pixel in the order of its channels, before it is normalized. (The letterbox's
+    grey stands with its name.)"""
     if how_resized(cfg)['resize'] != IN_WORDS['keep_ratio']:
         return {}
     pipeline = unwrapped(cfg.test_dataloader.dataset).pipeline
@@ -119,11 +130,44 @@ def _kept_ratio(cfg: Config, pre: nn.Module, channels: int) -> dict[str, list]:
         pixel = channels * [pre.pad_value]
         if getattr(pre, '_enable_normalize', False):
             pixel = (pre.mean + pre.std * pre.pad_value).flatten().tolist()
-    return dict(padding=[float(value) for value in pixel], **_scale(pipeline))
-
-
-def _scale(pipeline: Sequence[dict]) -> dict[str, list[int]]:
-    """What a photo has to fit into: its longer side the longer one, its shorter the shorter."""
+    about = dict(padding=[float(value) for value in pixel], padded_to=_padded_to(pads, pre))
     step = [step for step in pipeline if 'Resize' in type_name(step)][-1]
     scale = step.get('scale') or (step.get('width'), step.get('height'))
-    return dict(scale=list(to_2tuple(scale))) if all(to_2tuple(scale)) else {}
+    if all(to_2tuple(scale)):
+        fit = 'width and height' if type_name(step) == 'FixShapeResize' else 'long and short side'
+        about |= dict(scale=list(to_2tuple(scale)), fit=fit)
+    return about
+
+
+def _padded_to(pads: Sequence[dict], pre: nn.Module) -> list[int] | int | str:
+    """Width and height; or the number of which both are multiples; or 'square'."""
+    if not pads:
+        return int(pre.pad_size_divisor)
+    step = pads[-1]
+    if type_name(step) == 'FixShapeResize':
+        return [int(step['width']), int(step['height'])]
+    if step.get('size'):
+        return list(step['size'])
+    return 'square' if step.get('pad_to_square') else int(step.get('size_divisor') or 1)
+
+
+def _kept_size(told: dict, photo: np.ndarray) -> tuple[int, int]:
+    """Width and height of a photo where the ratio is kept, by what is told of it."""
+    height, width = photo.shape[:2]
+    if 'scale' not in told:
+        return width, height
+    across, down = told['scale']
+    if told['fit'] == 'width and height':
+        factor = min(across / width, down / height)
+    else:
+        factor = min(max(across, down) / max(width, height), min(across, down) / min(width, height))
+    return int(width * factor + 0.5), int(height * factor + 0.5)
+
+
+def suppression_iou(nms: Mapping) -> float:
+    """The threshold of an ``nms`` of the config; MMCV has an older name, and a default."""
+    own = 0.3 if nms.get('type') == 'soft_nms' else None
+    threshold = nms.get('iou_threshold', nms.get('iou_thr', own))
+    if threshold is None:
+        raise ValueError(f'test_cfg.nms has no iou_threshold: {dict(nms)}')
+    return threshold

@@ -1,8 +1,9 @@
 """A detector as plain functions of an image tensor, which exporters can follow."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+import cv2
 import torch
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
@@ -29,6 +30,18 @@ BY_SLICES = {darknet_reorg: _darknet_by_slices, offset_major_reorg: _offset_majo
 def input_channels(model: nn.Module) -> int:
     """3 in colour, 1 in grey: of the first convolution of a ``backbone``."""
     return next(m for m in model.backbone.modules() if isinstance(m, nn.Conv2d)).in_channels
+
+
+def loaded(pipeline: Callable[[dict], dict], path: str) -> dict:
+    """What a test pipeline makes of an image file.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        return pipeline(dict(img_path=str(path), img_id=0))
+    except (AssertionError, cv2.error) as error:  # of MMCV's loading, and of OpenCV's
+        raise ValueError(f'{path}: cannot be read') from error
 
 
 @torch.no_grad()

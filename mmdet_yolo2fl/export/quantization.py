@@ -28,7 +28,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ..config_parts import leaf_datasets, type_name, unwrapped
-from .networks import as_inputs, input_channels
+from .networks import as_inputs, input_channels, loaded
 
 # All that our networks consist of. What decodes the map is left in float.
 OPERATORS = ['Conv', 'Relu', 'Clip', 'LeakyRelu', 'MaxPool', 'Add', 'Concat', 'Slice', 'Reshape']
@@ -99,7 +99,7 @@ def training_images(cfg: Config, detector: nn.Module, number: int) -> list[Tenso
     chosen = np.random.default_rng(0).permutation(len(paths))[:number]
     steps = unwrapped(cfg.test_dataloader.dataset).pipeline
     pipeline = Compose([step for step in steps if type_name(step) != 'LoadAnnotations'])
-    return as_inputs(detector, (pipeline(dict(img_path=paths[i], img_id=0)) for i in chosen))
+    return as_inputs(detector, (loaded(pipeline, paths[i]) for i in chosen))
 
 
 def quantize(

@@ -140,7 +140,7 @@ def frames(
             EXIF note says.
 
     Raises:
-        ValueError: If the file cannot be read, or there is no such camera.
+        ValueError: If the file cannot be read, or not wholly, or there is no such camera.
     """
     if source.kind == 'image':
         yield Frame(source, 0, read_image(source.path, flag))
@@ -163,6 +163,12 @@ def frames(
         if number == 0 and not more:
             what = 'there is no such camera' if is_camera else 'no frame of it can be read'
             raise ValueError(f'{source.path}: {what}')
+        # Some formats only estimate their length.
+        whole = 0 if is_camera else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if not more and number < 0.9 * whole:
+            raise ValueError(
+                f'{source.path}: breaks off after {number} of {whole} frames; these are predicted'
+            )
     finally:
         capture.release()
 

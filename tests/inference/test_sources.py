@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
 def write_video(path, number=5, size=(32, 24), rate=10):
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), rate, size)
     for index in range(number):
-        writer.write(np.full((size[1], size[0], 3), 40 * index, np.uint8))
+        writer.write(np.full((size[1], size[0], 3), 40 * index % 256, np.uint8))
     writer.release()
     return path
 
@@ -111,6 +111,19 @@ def test_videos(folder):
     assert [frame.number for frame in frames(source, step=2)] == [0, 2, 4]
     assert next(frames(source, step=2)).rate == 5
     assert [frame.number for frame in frames(source, step=2, limit=2)] == [0, 2]
+
+
+def test_a_video_that_breaks_off_is_named_after_its_frames(folder):
+    film = write_video(folder / 'film.avi', number=20)
+    whole = film.read_bytes()
+    film.write_bytes(whole[: len(whole) // 2])
+    (source,) = find_sources([str(film)])
+    seen = []
+    with pytest.raises(ValueError, match=r'film.avi: breaks off after \d+ of 20 frames'):
+        for frame in frames(source):
+            seen.append(frame.number)
+    assert 0 < len(seen) < 18 and seen == [*range(len(seen))]
+    assert len(list(frames(source, limit=3))) == 3
 
 
 def test_a_video_that_is_none_is_named(folder):

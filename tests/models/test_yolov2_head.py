@@ -562,6 +562,21 @@ def test_an_image_in_the_corner_of_its_letterbox():
     torch.testing.assert_close(result.bboxes, torch.tensor([[80.0, 0.0, 100.0, 72.0]]))
 
 
+def test_boxes_do_not_reach_into_what_a_step_has_padded():
+    """``Pad`` and ``FixShapeResize`` have MMDetection take its size for that of the image."""
+    pred = quiet_map()
+    one_object(pred, i=3, j=1, a=1, label=2)
+    meta = metas(1, scale_factor=(0.5, 0.5), ori_shape=(145, 201))  # 100.5 x 72.5 of it
+    for rescale, factor in ((False, 1), (True, 2)):
+        (result,) = build().predict_by_feat((pred.flatten(1, 2),), meta, rescale=rescale)
+        expected = factor * torch.tensor([[80.0, 0.0, 100.0, 72.0]])
+        torch.testing.assert_close(result.bboxes, expected)
+    # One that fills it stays as it is, whatever the rounding.
+    meta = metas(1, scale_factor=(W * 32 / 97, H * 32 / 51), ori_shape=(51, 97))
+    (result,) = build().predict_by_feat((pred.flatten(1, 2),), meta)
+    torch.testing.assert_close(result.bboxes, torch.tensor([[80.0, 0.0, 144.0, 96.0]]))
+
+
 def test_what_clipping_leaves_of_a_box_counts_for_its_size():
     """As in MMDetection, which clips before it asks for ``min_bbox_size``."""
     pred = quiet_map()

@@ -26,10 +26,13 @@ from mmdet_yolo2fl.datasets.transforms import DarknetResize
 from mmdet_yolo2fl.export import (
     Comparison,
     DecodedNetwork,
+    as_inputs,
+    check_description,
     compare,
     describe,
     export_torch,
     load_yolov2,
+    suppression_iou,
 )
 from mmdet_yolo2fl.export.check import onnx_runner, torch_runner, with_nms
 from mmdet_yolo2fl.resizing import how_resized, resize_to
@@ -386,6 +389,79 @@ def test_the_description_tells_what_is_padded_with(config, checkpoint, pad, norm
     pixels = detector.data_preprocessor(data)['inputs'][0, :, 5, -1]
     mean, std = (torch.tensor(about['input'][key]) for key in ('mean', 'std'))
     assert (pixels * std + mean).tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    'steps, fit, padded_to',
+    [
+        ([dict(type='Resize', scale=(96, 64), keep_ratio=True)], 'long and short side', 32),
+        (
+            [dict(type='Resize', scale=(96, 64), keep_ratio=True), dict(type='Pad', size=(96, 96))],
+            *('long and short side', [96, 96]),
+        ),
+        (
+            [dict(type='FixShapeResize', width=96, height=64, keep_ratio=True)],
+            *('width and height', [96, 64]),
+        ),
+    ],
+    ids=['by the network', 'by a step', 'fixed'],
+)
+@pytest.mark.parametrize('size', [(90, 60), (40, 60)], ids=['landscape', 'portrait'])
+def test_a_program_can_repeat_what_keeps_the_ratio(config, checkpoint, steps, fit, padded_to, size):
+    cfg = Config.fromfile(config)
+    cfg.model.data_preprocessor.update(mean=[9.0, 9, 9], std=[20.0, 20, 20], pad_size_divisor=32)
+    pipeline = [dict(type='LoadImageFromNDArray'), *steps, dict(type='PackDetInputs')]
+    cfg.test_dataloader.dataset.pipeline = pipeline
+    detector = load_yolov2(cfg, checkpoint)
+    about = describe(cfg, detector, ('red', 'blue'), (96, 64))
+    told = about['input']
+    assert (told['scale'], told['fit'], told['padded_to']) == ([96, 64], fit, padded_to)
+    # A gradient, which a wrong place or size shows.
+    rows, columns = np.mgrid[: size[1], : size[0]]
+    photo = np.stack([2 * rows, 2 * columns, rows + columns], -1).astype(np.uint8)
+    (made,) = as_inputs(detector, [Compose(pipeline)(dict(img=photo, img_id=0))])
+    assert all(
+        side % padded_to == 0 if isinstance(padded_to, int) else side == padded_to[axis]
+        for axis, side in enumerate(made.shape[:1:-1])
+    )
+    check_description(about, photo, made)
+    other = {'width and height': 'long and short side'}.get(fit, 'width and height')
+    if size[0] < size[1]:  # where the two differ
+        with pytest.raises(ValueError, match='does not fit|the description cannot tell'):
+            check_description(dict(input=told | dict(fit=other)), photo, made)
+
+
+@pytest.mark.parametrize(
+    'nms, expected',
+    [
+        (dict(type='nms', iou_threshold=0.5), 0.5),
+        (dict(type='nms', iou_thr=0.4), 0.4),
+        (dict(type='soft_nms', min_score=0.01), 0.3),
+        (dict(type='nms'), None),
+    ],
+)
+def test_the_threshold_of_the_suppression(nms, expected):
+    if expected is None:
+        with pytest.raises(ValueError, match='test_cfg.nms has no iou_threshold'):
+            suppression_iou(nms)
+    else:
+        assert suppression_iou(nms) == expected
+
+
+def test_a_damaged_image_is_named(config, checkpoint, tmp_path, refused, tool):
+    (tmp_path / 'a.jpg').write_bytes(b'no image')
+    (tmp_path / 'b.jpg').touch()
+    for name in 'ab':
+        text = refused(
+            tool('export'),
+            config,
+            checkpoint,
+            '--out',
+            tmp_path,
+            '--images',
+            tmp_path / f'{name}.jpg',
+        )
+        assert f'{name}.jpg: cannot be read' in text
 
 
 def test_the_state_of_a_loss_is_not_needed(config, checkpoint, tmp_path):

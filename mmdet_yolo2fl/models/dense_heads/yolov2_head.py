@@ -567,7 +567,8 @@ def _gather(values: Tensor, slot: Tensor) -> Tensor:
 def _image_bounds(like: Tensor, metas: list[dict]) -> tuple[Tensor, Tensor]:
     """Corners ``(N, 4)`` of the images in their network inputs, as (x, y, x, y), in pixels.
 
-    In a letterbox the image begins at ``pad_offset``; without that key it fills ``img_shape``.
+    In a letterbox the image begins at ``pad_offset``; without that key it fills ``img_shape``, but
+    for what a step of the pipeline has padded, of which that has the size.
     """
     low, high = [], []
     for meta in metas:
@@ -578,6 +579,9 @@ def _image_bounds(like: Tensor, metas: list[dict]) -> tuple[Tensor, Tensor]:
         else:
             left = top = 0.0
             bottom, right = meta['img_shape'][:2]
+            if 'scale_factor' in meta and 'ori_shape' in meta:
+                (height, width), (x, y) = meta['ori_shape'][:2], meta['scale_factor'][:2]
+                right, bottom = min(right, round(width * x)), min(bottom, round(height * y))
         low.append((left, top, left, top))
         high.append((right, bottom, right, bottom))
     return like.new_tensor(low), like.new_tensor(high)
