@@ -5,6 +5,7 @@ import copy
 import difflib
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -121,8 +122,8 @@ def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser, *need
         if not isinstance(cfg.get(key), dict):
             parser.error(f'{args.config}: has no {key}, or it is no dict')
     _refuse_bad_numbers(cfg, parser)
-    if formerly and not any(key.startswith('param_scheduler') for key in options):
-        _tell_of_schedule(cfg, formerly)
+    if formerly and formerly != cfg.train_cfg.max_epochs:
+        _tell_of_schedule(cfg, formerly, {key.split('.')[0] for key in options})
     avoid_mps()
     return cfg
 
@@ -196,14 +197,20 @@ def _refuse_misspelt_keys(cfg: Config, options: dict, parser: argparse.ArgumentP
             )
 
 
-def _tell_of_schedule(cfg: Config, formerly: int) -> None:
+def _tell_of_schedule(cfg: Config, formerly: int, given: Collection[str] = ()) -> None:
     """Its length is its own: MMEngine does not move it along with the epochs."""
     epochs = cfg.train_cfg.max_epochs
     moved = copy.deepcopy(cfg)
     moved.train_cfg.max_epochs = formerly
-    moved = with_epochs(moved, epochs)
+    try:
+        moved = with_epochs(moved, epochs)
+    except (AttributeError, OverflowError, TypeError):  # a schedule that MMEngine will refuse
+        return
     options = []
+    # What an option has changed is the user's.
     for key in ('param_scheduler', 'custom_hooks'):
+        if key in given:
+            continue
         parts, new = as_list(cfg.get(key)), as_list(moved.get(key))
         if len(new) < len(parts):
             options = [

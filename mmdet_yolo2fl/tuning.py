@@ -258,7 +258,7 @@ def remember(study: optuna.Study, cfg: Config, **about: str | None) -> None:
 
     Raises:
         ValueError: If its trials were of another config, or of other words (of another
-            ``metric`` only if one of them has a value by it).
+            ``metric`` only if they have not all failed).
     """
 
     roots = tuple(sorted(_data_roots(cfg.to_dict()), key=len, reverse=True))
@@ -276,7 +276,9 @@ def remember(study: optuna.Study, cfg: Config, **about: str | None) -> None:
     text = json.dumps(portable(cfg.to_dict()), sort_keys=True, default=str)
     about['config'] = hashlib.sha256(text.encode()).hexdigest()[:16]
     known = dict(study.user_attrs)
-    if not any(trial.value is not None for trial in study.trials):
+    # A misspelt one has failed before it gave a value.
+    states = {trial.state for trial in study.trials if trial.state.name != 'WAITING'}
+    if states <= {optuna.trial.TrialState.FAIL}:
         known.pop('metric', None)
     changed = [key for key, value in about.items() if key in known and known[key] != value]
     if changed:

@@ -53,9 +53,9 @@ rows = {
         model=dict(bbox_head=dict(loss_obj=_cross_entropy)),
     ),
     'RTMDet-tiny': _other('rtmdet_tiny'),
-    # By `val` (bccd_rates.py), after the row above had been run with 0.001.
-    'RTMDet-tiny, learning rate 0.002': _other('rtmdet_tiny')
-    | dict(optim_wrapper=dict(optimizer=dict(lr=0.002))),
+    # As it had been run before bccd_rates.py.
+    'RTMDet-tiny, learning rate 0.001': _other('rtmdet_tiny')
+    | dict(optim_wrapper=dict(optimizer=dict(lr=0.001))),
     'YOLOX-tiny': _other('yolox_tiny'),
     'YOLOv3, MobileNetV2': _other('yolov3_mobilenetv2'),
     'SSD300': _other('ssd300'),

@@ -81,6 +81,7 @@ REPLACED = [
 ]
 LEFT_OUT = {
     r'^make (env|test)': 'run by .ci/run',
+    r'^source \.venv/bin/activate': 'is of `make env`',
     r'predict\.py \S+ \S+ 0 --show': 'needs a camera and a screen',
 }
 # What a page takes for granted.

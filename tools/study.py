@@ -117,8 +117,8 @@ def report(args):
     if lost:
         kept = [set_aside(file) for file in (table, curves)]
         print(
-            f'{table} has {len(lost)} lines of other configs than the study now names: dropped; '
-            f'the table as it was is {kept[0]} now',
+            f'{table} has {len(lost)} lines of other configs, or checkpoints, than the study now '
+            f'has: dropped; the table as it was is {kept[0]} now',
             flush=True,
         )
     # What a table has of runs whose folders are gone stays.

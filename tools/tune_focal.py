@@ -26,9 +26,11 @@ except ImportError as error:
     sys.exit(str(error))
 
 import argparse
+import gc
 import traceback
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
 from mmdet_yolo2fl.checkpoints import load_only_weights
@@ -84,7 +86,9 @@ def attempt(study, trial, *args):
     none has come to an end yet, or the two before have failed too."""
     from mmdet_yolo2fl import tuning
 
-    before = [one.state.name for one in study.trials if one.number < trial.number]
+    # (Other processes may have some that run.)
+    states = (one.state.name for one in study.trials if one.number < trial.number)
+    before = [state for state in states if state not in ('RUNNING', 'WAITING')]
     try:
         return tuning.run_trial(trial, *args)
     except (RuntimeError, ValueError) as error:
@@ -93,6 +97,9 @@ def attempt(study, trial, *args):
         traceback.print_exc()
         text = f'{type(error).__name__}: {error}'
     # Not in there: the error would hold the network, and its memory.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     raise FailedTrialError(text)
 
 
@@ -168,6 +175,9 @@ def main(args=None):
     with FileLock(folder / 'study.lock'):
         write_text(folder / 'results.md', result)
         paths = tuning.draw(study, folder)
+    missing = args.trials - len(study.get_trials(states=states))
+    if missing > 0:
+        print(f'{missing} trials have failed (see above): the same command tries as many again.')
     print(f'\n{result}\nIn {folder}: results.md, {", ".join(path.name for path in paths)}')
 
 

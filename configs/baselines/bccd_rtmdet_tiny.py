@@ -11,3 +11,4 @@ for part in (model.backbone, model.neck, model.bbox_head):
 # In place of YOLOv2, not merged into it.
 model._delete_ = True
 del part
+optim_wrapper = dict(optimizer=dict(lr=0.002))  # studies/bccd_rates.py

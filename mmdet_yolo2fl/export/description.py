@@ -85,12 +85,15 @@ def check_description(about: dict, photo: np.ndarray, made: Tensor) -> None:
     if told['interpolation'] != 'bilinear' or told['resize'] == IN_WORDS['letterbox']:
         return
     full = made.shape[:1:-1]
-    size = full if told['resize'] == IN_WORDS['stretch'] else _kept_size(told, photo)
-    if size[0] > full[0] or size[1] > full[1]:
+    size = filled = full
+    if told['resize'] == IN_WORDS['keep_ratio']:
+        size = _kept_size(told, photo)
+        filled = _filled_size(told, size)
+    if tuple(filled) != tuple(full) or size[0] > full[0] or size[1] > full[1]:
         raise ValueError(
             f'a photo of {photo.shape[1]}x{photo.shape[0]} would be resized to {size[0]}x{size[1]} '
-            f'by what the description tells, which does not fit into the input of '
-            f'{full[0]}x{full[1]}'
+            f'and filled up to {filled[0]}x{filled[1]} by what the description tells, but the '
+            f'input is {full[0]}x{full[1]}: pad once, to multiples of pad_size_divisor'
         )
     pixels = cv2.resize(photo, size)
     grey = np.floor(pixels @ (0.114, 0.587, 0.299))
@@ -159,9 +162,20 @@ def _kept_size(told: dict, photo: np.ndarray) -> tuple[int, int]:
     across, down = told['scale']
     if told['fit'] == 'width and height':
         factor = min(across / width, down / height)
-    else:
-        factor = min(max(across, down) / max(width, height), min(across, down) / min(width, height))
+        # MMDetection has MMCV fit the photo into what it has rounded: up to a pixel less.
+        across, down = int(width * factor + 0.5), int(height * factor + 0.5)
+    factor = min(max(across, down) / max(width, height), min(across, down) / min(width, height))
     return int(width * factor + 0.5), int(height * factor + 0.5)
+
+
+def _filled_size(told: dict, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of what a photo of a size is filled up to, by what is told of it."""
+    padded_to = told['padded_to']
+    if padded_to == 'square':
+        return max(size), max(size)
+    if isinstance(padded_to, int):
+        return tuple(-(-side // padded_to) * padded_to for side in size)
+    return tuple(padded_to)
 
 
 def suppression_iou(nms: Mapping) -> float:

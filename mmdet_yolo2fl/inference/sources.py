@@ -167,7 +167,8 @@ def frames(
         whole = 0 if is_camera else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         if not more and number < 0.9 * whole:
             raise ValueError(
-                f'{source.path}: breaks off after {number} of {whole} frames; these are predicted'
+                f'{source.path}: ends after {number} frames, though it has {whole} by its header '
+                '(cut off, or shortened without encoding it again); these are predicted'
             )
     finally:
         capture.release()

@@ -406,7 +406,8 @@ def test_the_description_tells_what_is_padded_with(config, checkpoint, pad, norm
     ],
     ids=['by the network', 'by a step', 'fixed'],
 )
-@pytest.mark.parametrize('size', [(90, 60), (40, 60)], ids=['landscape', 'portrait'])
+# The last one is rounded twice by FixShapeResize.
+@pytest.mark.parametrize('size', [(90, 60), (40, 60), (61, 131)], ids=str)
 def test_a_program_can_repeat_what_keeps_the_ratio(config, checkpoint, steps, fit, padded_to, size):
     cfg = Config.fromfile(config)
     cfg.model.data_preprocessor.update(mean=[9.0, 9, 9], std=[20.0, 20, 20], pad_size_divisor=32)
@@ -427,8 +428,24 @@ def test_a_program_can_repeat_what_keeps_the_ratio(config, checkpoint, steps, fi
     check_description(about, photo, made)
     other = {'width and height': 'long and short side'}.get(fit, 'width and height')
     if size[0] < size[1]:  # where the two differ
-        with pytest.raises(ValueError, match='does not fit|the description cannot tell'):
+        with pytest.raises(ValueError, match='but the input is|the description cannot tell'):
             check_description(dict(input=told | dict(fit=other)), photo, made)
+
+
+def test_what_is_padded_twice_is_refused(config, checkpoint):
+    """Black beside black: the pixels are those that are told, but not their number."""
+    cfg = Config.fromfile(config)
+    cfg.model.data_preprocessor.update(pad_size_divisor=32, pad_value=0)
+    steps = [dict(type='FixShapeResize', width=80, height=48, keep_ratio=True)]
+    pipeline = [dict(type='LoadImageFromNDArray'), *steps, dict(type='PackDetInputs')]
+    cfg.test_dataloader.dataset.pipeline = pipeline
+    detector = load_yolov2(cfg, checkpoint)
+    about = describe(cfg, detector, ('red', 'blue'), (96, 64))
+    photo = np.full((48, 80, 3), 99, np.uint8)
+    (made,) = as_inputs(detector, [Compose(pipeline)(dict(img=photo, img_id=0))])
+    assert about['input']['padded_to'] == [80, 48] and made.shape[2:] == (64, 96)
+    with pytest.raises(ValueError, match='filled up to 80x48 .* but the input is 96x64: pad once'):
+        check_description(about, photo, made)
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,12 @@ def test_a_variable_of_a_config_is_named(tmp_path, capsys, data_root):
         ('yolov2_fl', 6, ['param_scheduler.1.end=6'], []),
         ('yolov2_fl', 3, [], []),
         (
+            'baselines/bccd_yolox_tiny',
+            80,
+            ['custom_hooks.4.num_last_epochs=2'],
+            ['param_scheduler.1.end=80'],
+        ),
+        (
             'voc0712/yolov2',
             80,
             [],
@@ -316,7 +322,8 @@ def test_a_schedule_that_stays_behind_is_named(name, epochs, options, expected, 
         whole = with_epochs(Config.fromfile(cfg.filename), epochs)
         advised = read(*changed, *said.partition('along: ')[2].split())
         assert advised.param_scheduler == whole.param_scheduler
-        assert advised.get('custom_hooks') == whole.get('custom_hooks')
+        if not any('custom_hooks' in option for option in options):
+            assert advised.get('custom_hooks') == whole.get('custom_hooks')
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,10 @@ def test_does_not_go_on_with_something_else(config, tmp_path):
     # A misspelt metric has given no value yet.
     tuning.remember(study(), cfg, loss='loss_obj', metric='bbox_AP')
     tuning.remember(study(), cfg, loss='loss_obj', metric=None)
-    study().add_trial(optuna.trial.create_trial(value=0.5))
+    study().add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+    tuning.remember(study(), cfg, loss='loss_obj', metric='bbox_AP')
+    tuning.remember(study(), cfg, loss='loss_obj', metric=None)
+    study().ask()  # of another process, that runs
     with pytest.raises(ValueError, match='another loss and metric: give another --work-dir'):
         tuning.remember(study(), cfg, loss='loss_cls', metric='coco/bbox_mAP')
     cfg.train_cfg.max_epochs = 50
