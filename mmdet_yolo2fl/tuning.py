@@ -323,13 +323,18 @@ def run_trial(
         for manager in (type(runner.visualizer), Visualizer, MessageHub):
             manager._instance_dict.clear()
         del runner
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
     if not pruning.values:
         raise ValueError(f'{cfg.filename}: the run ended without a validation')
     trial.set_user_attr('metric', pruning.metric)
     return max(pruning.values)
+
+
+def free_memory() -> None:
+    """What a trial has left, for the next one."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def make_study(

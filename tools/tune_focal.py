@@ -26,11 +26,9 @@ except ImportError as error:
     sys.exit(str(error))
 
 import argparse
-import gc
 import traceback
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 
 from mmdet_yolo2fl.checkpoints import load_only_weights
@@ -97,9 +95,7 @@ def attempt(study, trial, *args):
         traceback.print_exc()
         text = f'{type(error).__name__}: {error}'
     # Not in there: the error would hold the network, and its memory.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    tuning.free_memory()
     raise FailedTrialError(text)
 
 

@@ -1,6 +1,7 @@
 """Configs for data sets of one's own: they load, train, and know the classes and boxes."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -183,6 +184,24 @@ def test_classes_of_which_no_box_is_learned(data_root, voc, tmp_path, tool, caps
         tool('new_config')([str(tmp_path / 'voc.py'), '--voc', str(voc), *arguments])
         assert 'classes without a box for training (blue): 1' in capsys.readouterr().out
     assert Config.fromfile(tmp_path / 'voc.py').metainfo.classes == ('red',)
+
+
+def test_a_validation_without_objects_and_one_across_are_told(voc, tmp_path, tool, capsys):
+    file = voc / 'Annotations/4.xml'
+    text = file.read_text()
+    exchanged = text.replace('<width>90', '<width>60').replace('<height>60', '<height>90')
+    arguments = ['--network', 'tiny', '--size', '64', '64', '--num-anchors', '1', '--force']
+    empty = re.sub('<object>.*</object>', '', text)
+    for content, expected in (
+        (empty, 'Nothing to measure, validation: images, and no object'),
+        (exchanged, 'Look whether the boxes fit, validation: images that EXIF'),
+        (text, ''),
+    ):
+        file.write_text(content)
+        tool('new_config')([str(tmp_path / 'mine.py'), '--voc', str(voc), *arguments])
+        said = capsys.readouterr().out
+        assert expected in said
+        assert ('validation: images' in said) == bool(expected)
 
 
 def test_more_classes_than_the_palette_of_coco(data_root, tmp_path, tool):

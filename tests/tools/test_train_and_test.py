@@ -345,6 +345,31 @@ def test_schedulers_that_follow_one_another(epochs, ends, advice, capsys):
     assert f'What moves it along: {advice}' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    'scheduler',
+    ['LinearLR', dict(type='LinearLR', end=float('inf')), dict(type='ExponentialLR')],
+    ids=str,
+)
+def test_of_a_schedule_that_mmengine_refuses_nothing_is_said(scheduler, capsys):
+    cfg = Config(dict(train_cfg=dict(max_epochs=6)))
+    cfg.param_scheduler = [scheduler]
+    _tell_of_schedule(cfg, 3)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize('accumulated', [1, 2])
+def test_what_is_accumulated_does_not_count_for_the_learning_rate(
+    config, tool, capsys, accumulated
+):
+    options = [f'optim_wrapper.accumulative_counts={accumulated}']
+    with pytest.raises(SystemExit):  # before the training begins
+        tool('train')(
+            [str(config), '--auto-scale-lr', '--resume', 'gone.pth', '--cfg-options', *options]
+        )
+    said = capsys.readouterr().err
+    assert ('accumulative_counts=2 is not counted' in said) == (accumulated == 2)
+
+
 def test_show_dir_refuses_images_of_one_name(tool, refused):
     """MMDetection's hook would write one picture over the other."""
     refuse_equal_names = tool('test').__globals__['refuse_equal_names']

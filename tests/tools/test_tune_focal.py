@@ -1,5 +1,6 @@
 """The search for focal-loss parameters, with trainings of seconds."""
 
+import weakref
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,7 +158,7 @@ def test_a_failed_trial_does_not_end_the_search(config, tmp_path, tool, capsys, 
     assert numbers == [0, 1, 2, 3] and 'OutOfMemoryError: made' in said.err
     study = optuna.load_study(study_name='two', storage=f'sqlite:///{tmp_path}/two/study.db')
     assert [trial.state.name for trial in study.trials] == ['COMPLETE', 'FAIL', 'FAIL', 'COMPLETE']
-    assert 'precision 0.3000 with' in said.out
+    assert 'precision 0.3000 with' in said.out and '2 trials have failed' in said.out
     numbers.clear()
     for folder, numbers_failing, expected in (
         ('three', [1, 2, 3], [0, 1, 2, 3]),
@@ -168,6 +169,37 @@ def test_a_failed_trial_does_not_end_the_search(config, tmp_path, tool, capsys, 
             search(folder, 6)
         assert numbers == expected
         numbers.clear()
+
+
+@pytest.mark.parametrize(
+    'before, ends',
+    [
+        ('COMPLETE', False),
+        ('COMPLETE FAIL RUNNING', False),
+        ('COMPLETE FAIL RUNNING FAIL RUNNING', True),  # of another process
+        ('FAIL PRUNED FAIL', False),
+        ('RUNNING', True),
+        ('', True),
+    ],
+)
+def test_when_a_failure_ends_the_search(tool, monkeypatch, before, ends):
+    parts, networks = tool('tune_focal').__globals__, []
+
+    def run_trial(trial):
+        network = torch.nn.Linear(2, 2)
+        networks.append(weakref.ref(network))
+        raise ValueError('made')
+
+    monkeypatch.setattr(tuning, 'run_trial', run_trial)
+    trials = [
+        SimpleNamespace(number=number, state=optuna.trial.TrialState[name])
+        for number, name in enumerate(before.split())
+    ]
+    study, trial = SimpleNamespace(trials=trials), SimpleNamespace(number=len(trials))
+    with pytest.raises(ValueError if ends else parts['FailedTrialError'], match='made') as caught:
+        parts['attempt'](study, trial)
+    if not ends:  # nothing holds the network, while the next one is built
+        assert caught.value.__context__ is None and networks[0]() is None
 
 
 def test_what_the_user_has_misspelt_or_changed(config, tmp_path, tool, refused):
