@@ -25,12 +25,12 @@ def draw(
     metrics: list[str],
     curve: str = HEADLINES[0][0],
 ):
-    """Means with their standard deviation and the single seeds; and the learning curves.
+    """Means with the single seeds, the paired differences below them, and the learning curves.
 
     Args:
         results (list[dict]): Of ``study.carry_out`` or ``study_tables.read_csv``.
         curves (dict): Of :func:`read_curves`.
-        baseline (str | None): A row, drawn as a line.
+        baseline (str | None): A row, drawn as a line; the differences are to it.
         metrics (list[str]): Up to three to show side by side.
         curve (str): What the curves show.
 
@@ -44,51 +44,111 @@ def draw(
         curves = {}  # one evaluation is no curve
     summaries = summarize(results, baseline, metrics)
     names = [summary['row'] for summary in summaries]
-    panels = len(metrics) + bool(curves)
+    compared = [s for s in summaries if any(s[metric]['pairs'] for metric in metrics)]
+    lines = [len(names), *([len(compared)] if compared else [])]
     room = max(1, 0.07 * max(map(len, names)))
-    figure = Figure(figsize=(4.5 * panels + room, max(3.5, 0.38 * len(names) + 1.2)))
+    size = (4.5 * (len(metrics) + bool(curves)) + room, max(3.5, 0.38 * sum(lines) + 1.2))
+    figure = Figure(figsize=size)
     figure.set_layout_engine('constrained')
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    axes = figure.subplot_mosaic(
+        [[f'{row} {m}' for m in metrics] + ['curves'] * bool(curves) for row in range(len(lines))],
+        height_ratios=[count + 1 for count in lines],
+    )
     palette = colormaps['tab10' if len(names) <= 10 else 'tab20'].colors
-    colors = [palette[index % len(palette)] for index in range(len(names))]
-    for axis, metric in zip(axes, metrics):
+    colors = {name: palette[index % len(palette)] for index, name in enumerate(names)}
+    for metric in metrics:
         one = points_of(summary[metric]['mean'] for summary in summaries)
-        for position, (summary, color) in enumerate(zip(summaries, colors)):
-            values = [
-                one * result['metrics'].get(metric, np.nan)
-                for result in results
-                if result['row'] == summary['row']
-            ]
-            axis.plot(values, [position] * len(values), 'o', color=color, alpha=0.4, markersize=5)
-            spread = one * (summary[metric]['std'] or 0)
-            axis.errorbar(
-                one * summary[metric]['mean'],
-                position,
-                xerr=spread,
-                fmt='D',
-                color=color,
-                capsize=3,
-            )
+        unit = 'points; ' if one == 100 else ''
+        labels = metric == metrics[0]
+        singles = [
+            [one * r['metrics'].get(metric, np.nan) for r in results if r['row'] == name]
+            for name in names
+        ]
+        axis = axes[f'0 {metric}']
+        draw_means(axis, [summary[metric] for summary in summaries], singles, one, colors.values())
+        _name_lines(axis, names if labels else [''] * len(names))
+        axis.set(title=metric, xlabel=f'{unit}mean, standard deviation, single seeds')
+        for summary in summaries:
             if summary['row'] == baseline:
                 axis.axvline(one * summary[metric]['mean'], color='grey', ls=':')
-        axis.set_yticks(range(len(names)), names if axis is axes[0] else [''] * len(names))
-        axis.invert_yaxis()
-        what = 'points; ' if one == 100 else ''
-        axis.set(title=metric, xlabel=f'{what}mean, standard deviation, single seeds')
-        axis.grid(axis='x', alpha=0.3)
+        if compared:
+            axis = axes[f'1 {metric}']
+            draw_differences(axis, [summary[metric] for summary in compared], [one] * len(compared))
+            _name_lines(axis, [s['row'] if labels else '' for s in compared])
+            axis.set(title=f'{metric} against {baseline}', xlabel=f'{unit}{DIFFERENCES}')
     if curves:
-        points = [point for seeds in curves.values() for one in seeds.values() for point in one]
-        one = points_of(value for _, value in points)
-        for name, color in zip(names, colors):
-            for number, points in enumerate(curves.get(name, {}).values()):
-                epochs, values = zip(*points)
-                label = name if number == 0 else None
-                axes[-1].plot(epochs, one * np.array(values), color=color, alpha=0.6, label=label)
-        axes[-1].set(title=f'{curve} during training', xlabel='epoch or iteration')
-        axes[-1].grid(alpha=0.3)
-        if len(names) <= 12:
-            axes[-1].legend(fontsize=7)
+        _draw_curves(axes['curves'], curves, colors)
+        axes['curves'].set(title=f'{curve} during training', xlabel='epoch or iteration')
     return figure
+
+
+def draw_means(axis, numbers: list[dict], singles: list[list[float]], one: float, colors) -> None:
+    """A line for each row: the seeds, their mean and standard deviation.
+
+    Args:
+        axis (matplotlib.axes.Axes): To draw on.
+        numbers (list[dict]): ``mean`` and ``std`` of each row, as ``study_tables.summarize`` has.
+        singles (list[list[float]]): The seeds' values, as they are shown.
+        one (float): What 1 is shown as (``study_tables.points_of``).
+        colors (Iterable): One for each row.
+    """
+    for position, (row, values, color) in enumerate(zip(numbers, singles, colors)):
+        axis.plot(values, [position] * len(values), 'o', color=color, alpha=0.4, markersize=5)
+        axis.errorbar(
+            one * row['mean'], position, xerr=one * (row['std'] or 0), fmt='D', color=color,
+            capsize=3,
+        )  # fmt: skip
+
+
+DIFFERENCES = (
+    'mean of the pairs, 95 % interval, single pairs\nblue: a gain, red: a loss, grey: not shown'
+)
+
+
+def draw_differences(axis, numbers: list[dict], ones: list[float]) -> None:
+    """A line for each comparison: the pairs, the mean of their differences and its interval; blue
+    for a gain and red for a loss whose interval excludes 0, grey for what is not shown.
+
+    Args:
+        axis (matplotlib.axes.Axes): To draw on.
+        numbers (list[dict]): ``difference``, ``pairs``, ``low`` and ``high`` of each comparison, as
+            ``study_tables.summarize`` has them.
+        ones (list[float]): What a difference of 1 is shown as, by comparison.
+    """
+    axis.axvline(0, color='black', lw=0.8)
+    for position, (pair, one) in enumerate(zip(numbers, ones)):
+        if not pair['pairs']:
+            continue
+        low, mean, high = (np.nan if pair[k] is None else one * pair[k] for k in LIMITS)
+        color = 'tab:blue' if low > 0 else 'tab:red' if high < 0 else 'tab:grey'
+        points = one * np.array(pair['pairs'])
+        axis.plot(points, [position] * len(points), 'o', color=color, alpha=0.4, markersize=5)
+        axis.errorbar(
+            mean, position, xerr=[[mean - low], [high - mean]], fmt='D', color=color, capsize=3
+        )
+
+
+LIMITS = ('low', 'difference', 'high')
+
+
+def _name_lines(axis, names: list[str]) -> None:
+    """Write the names beside the lines, the first at the top."""
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.grid(axis='x', alpha=0.3)
+
+
+def _draw_curves(axis, curves: dict, colors: dict) -> None:
+    values = [value for seeds in curves.values() for one in seeds.values() for _, value in one]
+    one = points_of(values)
+    for name, color in colors.items():
+        for number, points in enumerate(curves.get(name, {}).values()):
+            epochs, values = zip(*points)
+            label = name if number == 0 else None
+            axis.plot(epochs, one * np.array(values), color=color, alpha=0.6, label=label)
+    axis.grid(alpha=0.3)
+    if len(colors) <= 12:
+        axis.legend(fontsize=7)
 
 
 MAX_CLASSES = 6

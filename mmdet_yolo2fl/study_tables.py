@@ -76,8 +76,9 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
     Returns:
         list[dict]: For each row ``row``, ``seeds``, ``minutes``, and for each metric ``mean``,
         ``std`` (of a sample; None with one seed), ``difference`` (the mean over the seeds that
-        both have; of one checkpoint beside trainings over all of theirs) and ``low``, ``high``: its
-        95 % confidence interval by Student's t for paired samples, None with fewer than two pairs.
+        both have; of one checkpoint beside trainings over all of theirs), ``pairs`` (the difference
+        of each) and ``low``, ``high``: its 95 % confidence interval by Student's t for paired
+        samples, None with fewer than two pairs.
     """
     by_row: dict[str, dict[int, dict]] = {}
     for result in results:
@@ -93,6 +94,7 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
                 mean=float(np.mean(values)),
                 std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
                 difference=None,
+                pairs=[],
                 low=None,
                 high=None,
             )
@@ -107,6 +109,7 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
                     ]
                 )
                 numbers['difference'] = float(differences.mean())
+                numbers['pairs'] = differences.tolist()
                 is_paired = len(pairs) > 1 and min(len(runs), len(others)) > 1
                 if is_paired and differences.std() > 0:
                     interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
@@ -134,15 +137,25 @@ def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) ->
             spread = '' if numbers['std'] is None else f' ± {one * numbers["std"]:.1f}'
             known = not math.isnan(numbers['mean'])
             cells.append(f'{one * numbers["mean"]:.1f}{spread}' if known else '')
-        for metric in compared:
-            numbers, one, text = summary[metric], points[metric], ''
-            if numbers['difference'] is not None and not math.isnan(numbers['difference']):
-                text = f'{one * numbers["difference"]:+.1f}'
-            if text and numbers['low'] is not None:
-                text += f' ({one * numbers["low"]:+.1f} to {one * numbers["high"]:+.1f})'
-            cells.append(text)
+        cells += [difference_text(summary[metric], points[metric]) for metric in compared]
         lines.append('| ' + ' | '.join([*cells, f'{summary["minutes"]:.1f}']) + ' |')
     return '\n'.join(lines)
+
+
+def difference_text(numbers: dict, one: float) -> str:
+    """``+1.2 (-0.3 to +2.7)`` of a metric of :func:`summarize`; without an interval, or empty,
+    where there is none.
+
+    Args:
+        numbers (dict): ``difference``, ``low`` and ``high``.
+        one (float): What a difference of 1 is shown as (:func:`points_of`).
+    """
+    if numbers['difference'] is None or math.isnan(numbers['difference']):
+        return ''
+    text = f'{one * numbers["difference"]:+.1f}'
+    if numbers['low'] is not None:
+        text += f' ({one * numbers["low"]:+.1f} to {one * numbers["high"]:+.1f})'
+    return text
 
 
 def _is_evaluated(result: dict) -> bool:
@@ -246,6 +259,20 @@ def write_curves(file: Path, results: list[dict], metric: str | None = None) -> 
     write_text(file, '\n'.join(lines) + '\n')
 
 
+def read_table(file: Path) -> tuple[list[str], list[dict]]:
+    """The columns and the lines of a CSV in UTF-8, also of one that a spreadsheet has written.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        with open(file, newline='', encoding='utf-8-sig') as stream:
+            reader = csv.DictReader(stream)
+            return list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f'{file}: no table of comma-separated values: {error}') from error
+
+
 def read_csv(file: Path) -> list[dict]:
     """What :func:`write_csv` wrote, as results without curves.
 
@@ -253,16 +280,15 @@ def read_csv(file: Path) -> list[dict]:
         ValueError: If a column is missing or a number is none.
     """
     results = []
-    with open(file, newline='', encoding='utf-8') as stream:
-        for number, line in enumerate(csv.DictReader(stream), 2):
-            try:
-                for column in OPTIONAL:
-                    line.setdefault(column, '')
-                result = {column: kind(line.pop(column)) for column, kind in COLUMNS.items()}
-                result['metrics'] = {name: float(value) for name, value in line.items() if value}
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f'{file}, line {number}: {error!r}') from error
-            results.append(result | dict(curve=[]))
+    for number, line in enumerate(read_table(file)[1], 2):
+        try:
+            for column in OPTIONAL:
+                line.setdefault(column, '')
+            result = {column: kind(line.pop(column)) for column, kind in COLUMNS.items()}
+            result['metrics'] = {name: float(value) for name, value in line.items() if value}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'{file}, line {number}: {error!r}') from error
+        results.append(result | dict(curve=[]))
     return results
 
 
@@ -276,14 +302,13 @@ def read_curves(
         metric (str, optional): Only if the curves are of this metric; else there are none.
     """
     curves: dict = {}
-    with open(file, newline='', encoding='utf-8') as stream:
-        reader = csv.DictReader(stream)
-        if not reader.fieldnames:
-            raise ValueError(f'{file}: a table without a first line')
-        *_, name = reader.fieldnames
-        for line in reader if metric in (None, name) else ():
-            points = curves.setdefault(line['row'], {}).setdefault(int(line['seed']), [])
-            points.append((int(line['epoch']), float(line[name])))
+    columns, lines = read_table(file)
+    if not columns:
+        raise ValueError(f'{file}: a table without a first line')
+    *_, name = columns
+    for line in lines if metric in (None, name) else ():
+        points = curves.setdefault(line['row'], {}).setdefault(int(line['seed']), [])
+        points.append((int(line['epoch']), float(line[name])))
     return curves
 
 

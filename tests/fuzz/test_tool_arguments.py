@@ -30,6 +30,7 @@ GOOD = {
     'darknet2mmdet': ['{data}/a.cfg', '{data}/a.weights', '{out}'],
     'study': ['{study}'],
     'plot_study': ['{data}/table.csv'],
+    'compare_studies': ['{data}/comparisons.csv'],
     'compare_focal_loss': ['{data}'],
 }
 # Wrong values behind good arguments.
@@ -92,6 +93,7 @@ WRONG = {
         ['--cfg-options', 'a'],
     ],
     'plot_study': [['--metrics', 'none'], ['--metrics']],
+    'compare_studies': [['--metrics', 'none'], ['--metrics'], ['--out', '{config}']],
     'compare_focal_loss': [['--loss', 'none']],
     'benchmark_focal_loss': [
         ['--images', '0'], ['--anchors', '-1'], ['--classes', '0'], ['--repeat', '0'],
@@ -148,7 +150,9 @@ train_dataloader = dict(
     (data / 'train.txt').write_text('1.png\n')
     (data / 'table.csv').write_text(
         'row,seed,minutes,images,parameters,AP50\na,0,1.0,2,3,0.5\na,1,1.0,2,3,0.6\n'
+        'b,0,1.0,2,3,0.7\n'
     )
+    (data / 'comparisons.csv').write_text('loss,table,row,baseline\nb,table.csv,b,a\n')
     (folder / 'study.py').write_text(f'config = {str(good)!r}\nrows = dict(a=dict())\n')
     return dict(
         config=good, checkpoint=checkpoint, data=data, empty=folder / 'empty',
