@@ -1,6 +1,7 @@
 """Dimension clusters: anchors that fit the boxes of a data set (YOLO9000, section 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,7 +134,11 @@ def _kmeans(points, counts, centres, max_steps: int = 300) -> tuple[float, np.nd
     return best_iou, best
 
 
-def load_box_sizes(dataset: dict, input_size: tuple[int, int] | None = None) -> BoxSizes:
+def load_box_sizes(
+    dataset: dict,
+    input_size: tuple[int, int] | None = None,
+    otherwise: tuple[int, int] | None = None,
+) -> BoxSizes:
     """The boxes of a data set's config, scaled as its pipeline's resize step scales the images.
 
     Random steps (crops, flips, multi-scale training) are left out; each image counts once,
@@ -145,19 +150,21 @@ def load_box_sizes(dataset: dict, input_size: tuple[int, int] | None = None) -> 
             wrappers included.
         input_size (tuple[int, int], optional): Width and height in place of the resize step's
             scale. Defaults to None.
+        otherwise (tuple[int, int], optional): Where that step has not one scale, as
+            :func:`tested_size`. Defaults to None.
 
     Returns:
         BoxSizes: See there.
 
     Raises:
-        ValueError: If the pipeline has no resize step with one scale and ``input_size`` is None,
-            or no box is left.
+        ValueError: If the pipeline has no resize step with one scale and both sizes are None, or
+            no box is left.
         FileNotFoundError: If the annotations are missing.
     """
     sizes, scales, num_images, num_ignored, num_empty = [np.zeros((0, 2))], [], 0, 0, 0
     console = Console(stderr=True)
     for leaf, pipeline in leaf_datasets(dataset):
-        scale, way = resize_step(pipeline, input_size)
+        scale, way = resize_step(pipeline, input_size, otherwise)
         scales.append(scale)
         console.print(f'Loading the annotations of {leaf["type"]}')
         data = DATASETS.build({**leaf, 'pipeline': []})
@@ -179,19 +186,32 @@ def load_box_sizes(dataset: dict, input_size: tuple[int, int] | None = None) -> 
     return BoxSizes(sizes, scales, num_images, num_ignored, num_empty)
 
 
-def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], str]:
+def tested_size(config: Mapping) -> tuple[int, int] | None:
+    """Width and height that the test pipeline of a config scales to; None without one scale."""
+    dataset = (config.get('test_dataloader') or {}).get('dataset')
+    for _, pipeline in leaf_datasets(dataset) if dataset else ():
+        with suppress(ValueError):
+            return resize_step(pipeline, None)[0]
+    return None
+
+
+def resize_step(
+    pipeline: list, input_size: tuple[int, int] | None, otherwise: tuple[int, int] | None = None
+) -> tuple[tuple[int, int], str]:
     """Width and height of the first step that scales the image, and how it does so.
 
     Args:
         pipeline (list[dict]): Steps.
         input_size (tuple[int, int] | None): Takes the place of the step's scale.
+        otherwise (tuple[int, int], optional): That of a step without one. Defaults to None.
 
     Returns:
         tuple[tuple[int, int], str]: The second is that of ``resizing.way_of``.
 
     Raises:
-        ValueError: If there is no such step with one scale, and no ``input_size``.
+        ValueError: If there is no such step with one scale, and neither size is given.
     """
+    ways = []
     for step in pipeline:
         kind = type_name(step)
         if kind not in RESIZING:
@@ -203,11 +223,13 @@ def resize_step(pipeline: list, input_size) -> tuple[tuple[int, int], str]:
         scale = input_size or scale
         if len(scale) == 2 and all(isinstance(side, int) for side in scale):
             return scale, way_of(step)
-    if input_size is None:
+        ways.append(way_of(step))
+    size = input_size or otherwise
+    if size is None:
         raise ValueError(
             'the training pipeline has no Resize step with one scale: give --input-size'
         )
-    return input_size, 'stretch'
+    return size, ways[0] if ways else 'stretch'
 
 
 RESIZING = (

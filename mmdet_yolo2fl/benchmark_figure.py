@@ -2,6 +2,7 @@
 
 import itertools
 
+import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 from matplotlib.transforms import Bbox
@@ -24,6 +25,7 @@ COLUMNS = {
 }
 
 
+@matplotlib.rc_context({'text.parse_math': False})  # a name may be `$x$`
 def draw(rows: list[dict]) -> Figure:
     """AP50 over milliseconds, if accuracies are known; else milliseconds and memory as bars.
 

@@ -333,7 +333,12 @@ def make_config(
         training=dict(train, filter_cfg=wanted), validation=dict(val, test_mode=True)
     ).items():
         by_coco = coco_files(dict(val_evaluator=evaluator), 'val')
-        found = check_annotations({**dataset, **meta}, sizes=True, by_coco=by_coco)
+        loading = dict(pipeline=[dict(type='LoadImageFromFile')])
+        # Of the training a damaged one is named when it is loaded.
+        whole = name == 'validation'
+        found = check_annotations(
+            {**dataset, **meta, **loading}, sizes=True, by_coco=by_coco, whole=whole
+        )
         for reason, number in found.items():
             skipped[f'{name}: {reason}'] += number
     resize = [dict(type='Resize', scale=size, keep_ratio=False)]

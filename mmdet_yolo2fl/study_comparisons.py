@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import matplotlib
+
 from .study_figure import DIFFERENCES, draw_differences
 from .study_tables import (
     difference_text,
@@ -59,7 +61,7 @@ def compare(comparisons: list[dict], metrics: list[str] | None = None) -> list[d
     Returns:
         list[dict]: For each ``words``; ``metrics``, for each what ``study_tables.summarize`` has of
         it and ``one``, as what a difference of 1 is shown; ``unlike``, what
-        ``study_tables.unlike_pairs`` says.
+        ``study_tables.unlike_pairs`` says, with the table and the baseline.
 
     Raises:
         OSError: If a table cannot be read.
@@ -74,7 +76,13 @@ def compare(comparisons: list[dict], metrics: list[str] | None = None) -> list[d
     metrics = metrics or headline(known)
     if not metrics or not known.issuperset(metrics):
         raise ValueError(f'not every table has {metrics or "a metric"}; all have {sorted(known)}')
-    return [_difference(one, tables[one['table']], metrics) for one in comparisons]
+    found = [_difference(one, tables[one['table']], metrics) for one in comparisons]
+    for metric in metrics:
+        # One scale for all, as they stand in one column.
+        means = [mean for one in found for mean in one['metrics'][metric].pop('means')]
+        for one in found:
+            one['metrics'][metric]['one'] = points_of(means)
+    return found
 
 
 def _difference(comparison: dict, results: list[dict], metrics: list[str]) -> dict:
@@ -86,17 +94,16 @@ def _difference(comparison: dict, results: list[dict], metrics: list[str]) -> di
         lacking = sorted({row, baseline} - rows)
         raise ValueError(f'{table} has no row {lacking}; it has {sorted(rows)}')
     results = [result for result in results if result['row'] in (row, baseline)]
-    (found,) = (s for s in summarize(results, baseline, metrics) if s['row'] == row)
+    summaries = {one['row']: one for one in summarize(results, baseline, metrics)}
+    found = {metric: summaries[row][metric] for metric in metrics}
     if not found[metrics[0]]['pairs']:
         raise ValueError(f'{table}: {row!r} and {baseline!r} have no seed in common')
     for metric in metrics:
-        values = (result['metrics'].get(metric, 0) for result in results)
-        found[metric]['one'] = points_of(values)
-    return dict(
-        words=comparison['words'],
-        metrics={metric: found[metric] for metric in metrics},
-        unlike=unlike_pairs(results, baseline),
-    )
+        found[metric]['means'] = [one[metric]['mean'] for one in summaries.values()]
+    unlike = [
+        f'{table.name} against {baseline}: {text}' for text in unlike_pairs(results, baseline)
+    ]
+    return dict(words=comparison['words'], metrics=found, unlike=unlike)
 
 
 def as_markdown(found: list[dict]) -> str:
@@ -113,6 +120,7 @@ def as_markdown(found: list[dict]) -> str:
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
+@matplotlib.rc_context({'text.parse_math': False})
 def draw(found: list[dict]):
     """What :func:`compare` found as a picture, with a panel for each metric.
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 
 from .study_tables import (
@@ -18,6 +19,7 @@ from .study_tables import (
 from .whole_files import write_png, write_text
 
 
+@matplotlib.rc_context({'text.parse_math': False})  # a row may be called `$x$`
 def draw(
     results: list[dict],
     curves: dict,
@@ -101,13 +103,13 @@ def draw_means(axis, numbers: list[dict], singles: list[list[float]], one: float
 
 
 DIFFERENCES = (
-    'mean of the pairs, 95 % interval, single pairs\nblue: a gain, red: a loss, grey: not shown'
+    'mean of the pairs, 95 % interval, single pairs\nblue: higher, red: lower, grey: not shown'
 )
 
 
 def draw_differences(axis, numbers: list[dict], ones: list[float]) -> None:
     """A line for each comparison: the pairs, the mean of their differences and its interval; blue
-    for a gain and red for a loss whose interval excludes 0, grey for what is not shown.
+    where that lies above 0, red below, grey where it contains it or there is none.
 
     Args:
         axis (matplotlib.axes.Axes): To draw on.

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mmdet.structures.bbox import bbox_overlaps
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -14,9 +17,11 @@ from mmdet_yolo2fl.anchor_clusters import (
     cluster_anchors,
     load_box_sizes,
     size_iou,
+    tested_size,
 )
 from tests.tools.coco_file import write_coco
 
+ROOT = Path(__file__).parents[1]
 SIZES = arrays(float, st.tuples(st.integers(6, 30), st.just(2)), elements=st.integers(1, 200))
 
 
@@ -174,6 +179,19 @@ def test_boxes_are_scaled_as_darknet_does(tmp_path, step, size):
         # Its scale is the largest of multi-scale training.
         with pytest.raises(ValueError, match='give --input-size'):
             load_box_sizes(cfg)
+    test = dict(dataset=dict(cfg, pipeline=[dict(step, scale=(320, 320), type='DarknetResize')]))
+    size_of_test = tested_size(ConfigDict(test_dataloader=test))
+    np.testing.assert_allclose(load_box_sizes(cfg, None, size_of_test).sizes, [size])
+
+
+def test_the_size_of_the_test():
+    """Where training has several, as Darknet's: `voc0712/yolov2_faithful.py`."""
+    config = Config.fromfile(ROOT / 'configs/voc0712/yolov2_faithful.py')
+    assert tested_size(config) == (416, 416)
+    assert tested_size(ConfigDict()) is None
+    several = dict(type='RandomChoiceResize', scales=[(320, 320), (416, 416)])
+    test = dict(dataset=dict(type='CocoDataset', pipeline=[several]))
+    assert tested_size(ConfigDict(test_dataloader=test)) is None
 
 
 def test_wrapped_data_sets(tmp_path):

@@ -118,10 +118,13 @@ def templates():
 
     for path in sorted(ROOT.glob('mmdet_yolo2fl/**/*.py')):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
-                if 'Pruned' in ast.unparse(node.exc.func):
-                    continue  # no error: Optuna's way to end a trial
-                template = text(node.exc.args[0])
+            call = node.exc if isinstance(node, ast.Raise) else node
+            if not isinstance(call, ast.Call) or not call.args:
+                continue
+            name = ast.unparse(call.func)
+            # (Optuna ends a trial by one that is no error.)
+            if name == 'parser.error' or (isinstance(node, ast.Raise) and 'Pruned' not in name):
+                template = text(call.args[0])
                 if re.search(r'\w{3}', template):  # else all of it comes from elsewhere
                     yield path.name, template
 

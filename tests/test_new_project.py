@@ -36,9 +36,10 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def installed(wheel):
-    """The wheel unpacked, as pip would; and how to run Python so that it comes first."""
+    """The wheel installed into a folder; and how to run Python so that it comes first."""
     folder = wheel.parent / 'site'
-    zipfile.ZipFile(wheel).extractall(folder)
+    pip = [sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-index', '--target', folder]
+    subprocess.run([*pip, wheel], check=True, capture_output=True)
     return dict(os.environ, PYTHONPATH=str(folder), OMP_NUM_THREADS='1')
 
 

@@ -15,6 +15,11 @@ import torch
 from mmdet.registry import HOOKS
 from mmengine.runner import Runner
 
+from mmdet_yolo2fl.checkpoints import (
+    load_only_weights,
+    verify_checkpoint,
+    verify_initial_checkpoints,
+)
 from mmdet_yolo2fl.command_line import add_config_options, read_config
 from mmdet_yolo2fl.config_parts import begin_anew
 from mmdet_yolo2fl.engine import FocalLossAnalysisHook
@@ -69,6 +74,13 @@ def parse_args(args=None):
     parser.add_argument('--interval', type=int, default=50, help="the hook's (default: 50)")
     args = parser.parse_args(args)
     args.cfg = read_config(args, parser)
+    load_only_weights()
+    try:
+        verify_initial_checkpoints(args.cfg.model)
+        if args.cfg.get('load_from'):
+            args.cfg.load_from = str(verify_checkpoint(args.cfg.load_from))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     return args
 
 

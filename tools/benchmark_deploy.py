@@ -30,6 +30,7 @@ from mmengine.utils import to_2tuple
 from torch import nn
 
 from mmdet_yolo2fl import export
+from mmdet_yolo2fl.checkpoints import load_only_weights, verify_initial_checkpoints
 from mmdet_yolo2fl.config_parts import unwrapped
 from mmdet_yolo2fl.darknet import mmdet_to_darknet
 from mmdet_yolo2fl.darknet.opencv import OpenCVNetwork
@@ -93,6 +94,8 @@ def parse_args(args=None):
 def drawn_weights(cfg, path):
     """A checkpoint whose batch normalization is not the identity."""
     torch.manual_seed(0)
+    load_only_weights()
+    verify_initial_checkpoints(cfg.model)
     model = MODELS.build(cfg.model)
     model.init_weights()
     for module in model.modules():

@@ -12,6 +12,7 @@ try:
         cluster_anchors,
         load_box_sizes,
         save_figure,
+        tested_size,
     )
     from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
     from mmdet_yolo2fl.whole_files import write_text
@@ -69,7 +70,8 @@ def make_parser():
         type=int,
         nargs='+',
         metavar='PIXELS',
-        help="width and height, or one number for both (default: the training pipeline's Resize)",
+        help="width and height, or one number for both (default: the training pipeline's Resize; "
+        "without one size there, the test pipeline's)",
     )
     parser.add_argument(
         '--restarts', type=int, default=10, help='k-means starts to choose from (default: 10)'
@@ -98,7 +100,7 @@ def main(argv=None):
         parser.error(f'config {args.config} has no train_dataloader.dataset')
     check_data(cfg, parser, 'train', images=False)
     try:
-        boxes = load_box_sizes(cfg.train_dataloader.dataset, size)
+        boxes = load_box_sizes(cfg.train_dataloader.dataset, size, tested_size(cfg))
         cells = boxes.sizes / stride
         anchors = cluster_anchors(cells, num_anchors, args.restarts, args.seed).round(3)
     except (ValueError, FileNotFoundError) as error:

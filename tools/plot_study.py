@@ -5,11 +5,15 @@ python tools/plot_study.py docs/results/bccd_final.csv --baseline YOLOX-tiny --o
 
 Writes <name>.md and <name>.png beside <name>.csv, or into another folder, with the learning curves
 of <name>_curves.csv. The second command compares every row with another baseline than the study's.
+Of several runs' kinds of error, as tools/analyze.py counts them, it draws the table too:
+
+python tools/plot_study.py docs/results/bccd_final_errors.csv
 """
 
 import argparse
 from pathlib import Path
 
+from mmdet_yolo2fl.analysis.comparison import is_error_table, write_again
 from mmdet_yolo2fl.study_figure import write_report
 from mmdet_yolo2fl.study_tables import read_csv
 
@@ -31,6 +35,9 @@ def main(args=None):
         if not table.is_file():
             parser.error(f'{table}: there is no such table')
         try:
+            if is_error_table(table):
+                print(f'{table}\n\n{write_again(table, args.out)}\n')
+                continue
             rows = {result['row'] for result in read_csv(table)}
             if args.baseline and args.baseline not in rows:
                 parser.error(f'--baseline: {table} has no {args.baseline!r}; it has {sorted(rows)}')

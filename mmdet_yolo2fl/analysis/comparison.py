@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..study_tables import read_table
 from ..whole_files import write_png, write_text
 from .errors import KINDS
 from .figures import COLORS, SETTINGS
@@ -167,15 +168,50 @@ def write_comparison(folder: Path, summaries: dict[Path, dict]) -> tuple[str, li
         ValueError: As of :func:`error_lines`.
     """
     lines = error_lines(summaries)
+    head, table = lines[0], folder / 'errors.csv'
+    write_text(table, csv_text(head, [[_short(line[key]) for key in head] for line in lines]))
+    text, files = _write_means(table, lines, caption(next(iter(summaries.values()))))
+    return text, [table, *files]
+
+
+def _write_means(table: Path, lines: list[dict], title: str) -> tuple[str, list[Path]]:
     means = mean_errors(lines)
-    title, head = caption(next(iter(summaries.values()))), lines[0]
     text = f'{title}:\n\n{markdown(means)}'
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f'errors.{kind}' for kind in ('csv', 'md', 'png')]
-    write_text(files[0], csv_text(head, [[_short(line[key]) for key in head] for line in lines]))
-    write_text(files[1], text + '\n')
-    write_png(files[2], draw(means, title), dpi=80)
+    files = [table.with_suffix(kind) for kind in ('.md', '.png')]
+    write_text(files[0], text + '\n')
+    write_png(files[1], draw(means, title), dpi=80)
     return text, files
+
+
+def is_error_table(table: Path) -> bool:
+    """Whether a CSV is one of :func:`write_comparison`."""
+    return {'row', 'seed', 'name', 'truths', *COUNTS} <= {*read_table(table)[0]}
+
+
+def write_again(table: Path, out: Path | None = None) -> str:
+    """Write the Markdown table and the picture beside one that :func:`write_comparison` has
+    written, under its name, which may be another by now.
+
+    Args:
+        table (Path): The CSV. What it counts stands in the first line of the Markdown beside it.
+        out (Path, optional): Folder for them, made if need be. Defaults to that of the table.
+
+    Returns:
+        str: The table as Markdown.
+
+    Raises:
+        ValueError: If a number is none.
+    """
+    lines = []
+    for number, line in enumerate(read_table(table)[1], 2):
+        texts = {key: line.pop(key) for key in ('row', 'seed', 'name')}
+        try:
+            lines.append(texts | {key: float(x) if x else None for key, x in line.items()})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f'{table}, line {number}: {error!r}') from error
+    beside = table.with_suffix('.md')
+    title = beside.read_text('utf-8').split(':\n')[0] if beside.is_file() else table.stem
+    return _write_means((out or table.parent) / table.name, lines, title)[0]
 
 
 def _short(value):

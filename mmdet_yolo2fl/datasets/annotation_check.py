@@ -54,6 +54,7 @@ def check_annotations(
     images: bool = True,
     sizes: bool = False,
     by_coco: Mapping[str, bool] | None = None,
+    whole: bool = False,
 ) -> Counter:
     """Look through the files of a data set's config, wrappers such as ``RepeatDataset`` included.
 
@@ -67,6 +68,8 @@ def check_annotations(
         by_coco (Mapping[str, bool], optional): Files that pycocotools will read too, as the
             ``ann_file`` of a ``CocoMetric``, and whether class by class; it has wishes of its
             own. Defaults to none.
+        whole (bool): With ``sizes``, load each image to its end, as OpenCV would. Defaults to
+            False: one that is cut off behind its beginning is not found.
 
     Returns:
         Counter: What the data set will leave out, and how often; and whether an evaluation
@@ -93,7 +96,8 @@ def check_annotations(
             if check is not None:
                 data = DATASETS.build({**leaf, 'pipeline': [], 'lazy_init': True})
                 here = not _is_remote(*prefix.values())
-                look = Look(images and here, sizes, _loads_as_stored(leaf), _loads_by_opencv(leaf))
+                by_opencv = _loads_by_opencv(leaf)
+                look = Look(images and here, sizes, _loads_as_stored(leaf), by_opencv, whole)
                 check(data, found, look, by_coco or {})
             has_objects |= NOTHING not in found
             skipped += found
@@ -114,12 +118,14 @@ class Look(NamedTuple):
         inside (bool): And lie as annotated.
         as_stored (bool): Without what EXIF says, since the pipeline loads them so.
         by_opencv (bool): The pipeline loads them by OpenCV, which then must read them.
+        whole (bool): To their ends, not only where Pillow does not know what they are.
     """
 
     at_files: bool
     inside: bool
     as_stored: bool
     by_opencv: bool
+    whole: bool
 
 
 def _check_coco(data: CocoDataset, skipped: Counter, look: Look, by_coco: Mapping) -> None:
@@ -368,7 +374,8 @@ def _check_image(
     if not annotated:
         return True
     # (Pillow is the faster one, but knows less.)
-    if look.by_opencv and stored_size(path) is None and not opencv_reads(path):
+    is_doubtful = look.whole or stored_size(path) is None
+    if look.by_opencv and is_doubtful and not opencv_reads(path):
         raise ValueError(f'{where}: {path} is no image, or a damaged one')
     return check_lies_as_annotated(path, annotated, stored_size(path) if look.as_stored else None)
 

@@ -210,6 +210,13 @@ def test_an_image_that_lies_across_its_annotation(tmp_path, write):
     assert not check_annotations(cfg | by_opencv)
     with pytest.raises(ValueError, match=f'{image.name} is no image, or a damaged one'):
         check_annotations(cfg | by_opencv, sizes=True)
+    # Its beginning is right, its end is missing.
+    _, content = cv2.imencode('.jpg', np.random.default_rng(0).integers(0, 256, (40, 60, 3)))
+    image.write_bytes(content.tobytes()[: len(content) // 4])
+    assert not check_annotations(cfg | by_opencv, sizes=True)
+    with pytest.raises(ValueError, match=f'{image.name} is no image, or a damaged one'):
+        check_annotations(cfg | by_opencv, sizes=True, whole=True)
+    image.write_bytes(b'no image')
     # Others may read what OpenCV does not.
     for steps in ([dict(type='LoadMine')], [dict(type='LoadImageFromFile', imdecode_backend='a')]):
         assert not check_annotations(cfg | dict(pipeline=steps), sizes=True)

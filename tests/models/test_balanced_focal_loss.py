@@ -337,6 +337,16 @@ def test_a_diverged_network_is_left_to_the_hook():
     assert BalancedFocalLoss()(torch.zeros(2, 2), target).isnan()
     scores = torch.tensor([0, 1]), torch.tensor([0.5, math.nan])
     assert BalancedFocalLoss()(torch.zeros(2, 2), scores).isnan()
+    assert BalancedFocalLoss()(torch.zeros(2, 2), torch.full((2, 2), math.nan)).isnan()
+
+
+def test_nan_hides_nothing():
+    target = torch.tensor([[7.0, math.nan], [0.0, 1.0]])
+    with pytest.raises(ValueError, match='in 0..1, got values from 0 to 7'):
+        BalancedFocalLoss()(torch.zeros(2, 2), target)
+    pred = torch.tensor([[0.5, math.nan], [0.0, 1.0]])
+    with pytest.raises(ValueError, match='pred must hold probabilities in 0..1, got NaN'):
+        BalancedFocalLoss(activation='none')(pred, torch.zeros(2, 2))
 
 
 @pytest.mark.parametrize('avg_factor', [-1.0, math.nan])

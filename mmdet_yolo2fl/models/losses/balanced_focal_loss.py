@@ -223,8 +223,9 @@ class BalancedFocalLoss(nn.Module):
 
         Raises:
             ValueError: If shapes do not fit, a label lies outside 0..C (with softmax 0..C-1),
-                or soft labels, scores or probabilities outside 0..1. On a GPU looking at values
-                would wait for it: there the message comes as a failed assertion of the device.
+                or soft labels, scores or probabilities outside 0..1, or a probability is NaN. On
+                a GPU looking at values would wait for it: there the message comes as a failed
+                assertion of the device, and NaN passes with whatever is beside it.
         """
         if self.activation == 'none':
             _check_unit_range('pred', pred, 'probabilities')
@@ -382,12 +383,20 @@ def _labels(name: str, value: Tensor, what: str) -> Tensor:
 def _check_unit_range(name: str, value: Tensor, what: str, rounding: float = ROUNDING) -> None:
     """Refuse values outside 0..1; on a GPU as :func:`check_labels` does.
 
-    NaN passes, as of a network that diverges, whose IoUs are labels: a step of mixed precision is
-    only skipped, and `NonFiniteLossHook` tells more.
+    NaN passes as a label, as of a network that diverges, whose IoUs are labels: a step of mixed
+    precision is only skipped, and `NonFiniteLossHook` tells more.
     """
     if value.numel() == 0:
         return
-    low, high = value.detach().aminmax()
+    value = value.detach()
+    low, high = value.aminmax()
+    if not value.is_cuda and low.isnan():  # which hides what else there is
+        if name == 'pred':
+            raise ValueError('BalancedFocalLoss: pred must hold probabilities in 0..1, got NaN')
+        known = value[~value.isnan()]
+        if known.numel() == 0:
+            return
+        low, high = known.aminmax()
     message = f'BalancedFocalLoss: {name} must hold {what} in 0..1'
     outside = (low < -rounding) | (high > 1 + rounding)
     if value.is_cuda:
