@@ -151,7 +151,7 @@ def load_box_sizes(
         input_size (tuple[int, int], optional): Width and height in place of the resize step's
             scale. Defaults to None.
         otherwise (tuple[int, int], optional): Where that step has not one scale, as
-            :func:`tested_size`. Defaults to None.
+            :func:`size_at_test`. Defaults to None.
 
     Returns:
         BoxSizes: See there.
@@ -186,7 +186,7 @@ def load_box_sizes(
     return BoxSizes(sizes, scales, num_images, num_ignored, num_empty)
 
 
-def tested_size(config: Mapping) -> tuple[int, int] | None:
+def size_at_test(config: Mapping) -> tuple[int, int] | None:
     """Width and height that the test pipeline of a config scales to; None without one scale."""
     dataset = (config.get('test_dataloader') or {}).get('dataset')
     for _, pipeline in leaf_datasets(dataset) if dataset else ():

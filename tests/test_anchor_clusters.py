@@ -16,8 +16,8 @@ from mmdet_yolo2fl.anchor_clusters import (
     average_iou,
     cluster_anchors,
     load_box_sizes,
+    size_at_test,
     size_iou,
-    tested_size,
 )
 from tests.tools.coco_file import write_coco
 
@@ -180,18 +180,18 @@ def test_boxes_are_scaled_as_darknet_does(tmp_path, step, size):
         with pytest.raises(ValueError, match='give --input-size'):
             load_box_sizes(cfg)
     test = dict(dataset=dict(cfg, pipeline=[dict(step, scale=(320, 320), type='DarknetResize')]))
-    size_of_test = tested_size(ConfigDict(test_dataloader=test))
-    np.testing.assert_allclose(load_box_sizes(cfg, None, size_of_test).sizes, [size])
+    at_test = size_at_test(ConfigDict(test_dataloader=test))
+    np.testing.assert_allclose(load_box_sizes(cfg, None, at_test).sizes, [size])
 
 
 def test_the_size_of_the_test():
     """Where training has several, as Darknet's: `voc0712/yolov2_faithful.py`."""
     config = Config.fromfile(ROOT / 'configs/voc0712/yolov2_faithful.py')
-    assert tested_size(config) == (416, 416)
-    assert tested_size(ConfigDict()) is None
+    assert size_at_test(config) == (416, 416)
+    assert size_at_test(ConfigDict()) is None
     several = dict(type='RandomChoiceResize', scales=[(320, 320), (416, 416)])
     test = dict(dataset=dict(type='CocoDataset', pipeline=[several]))
-    assert tested_size(ConfigDict(test_dataloader=test)) is None
+    assert size_at_test(ConfigDict(test_dataloader=test)) is None
 
 
 def test_wrapped_data_sets(tmp_path):

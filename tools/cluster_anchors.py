@@ -12,7 +12,7 @@ try:
         cluster_anchors,
         load_box_sizes,
         save_figure,
-        tested_size,
+        size_at_test,
     )
     from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
     from mmdet_yolo2fl.whole_files import write_text
@@ -100,7 +100,7 @@ def main(argv=None):
         parser.error(f'config {args.config} has no train_dataloader.dataset')
     check_data(cfg, parser, 'train', images=False)
     try:
-        boxes = load_box_sizes(cfg.train_dataloader.dataset, size, tested_size(cfg))
+        boxes = load_box_sizes(cfg.train_dataloader.dataset, size, size_at_test(cfg))
         cells = boxes.sizes / stride
         anchors = cluster_anchors(cells, num_anchors, args.restarts, args.seed).round(3)
     except (ValueError, FileNotFoundError) as error:

@@ -24,7 +24,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.registry import init_default_scope
 
 from mmdet_yolo2fl.analysis.evaluation import COCO_SIZES
-from mmdet_yolo2fl.anchor_clusters import resize_step, tested_size
+from mmdet_yolo2fl.anchor_clusters import resize_step, size_at_test
 from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
 from mmdet_yolo2fl.config_parts import as_list, leaf_datasets
 from mmdet_yolo2fl.imbalance import (
@@ -132,7 +132,9 @@ def collect(args):
             f'there is a label {objects.labels.max()}, but only {len(names)} classes: {names}'
         )
     _, pipeline = next(leaf_datasets(cfg.train_dataloader.dataset))
-    scale, way = resize_step(pipeline, args.input_size and tuple(args.input_size), tested_size(cfg))
+    scale, way = resize_step(
+        pipeline, args.input_size and tuple(args.input_size), size_at_test(cfg)
+    )
     boxes = scaled_boxes(objects, scale, way)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     counts = np.bincount(objects.labels, minlength=len(names))

@@ -1,6 +1,7 @@
 """tools/compare_studies.py: rows of several tables, each against its own baseline."""
 
 import csv
+import io
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_differences_of_pairs(tool, tables, tmp_path, capsys):
         '| focal | `cells`&#124;1 | 2 | +20.0 (-107.1 to +147.1) | -10.0 |',
         '| focal | streets | 1 | -10.0 | +5.0 |',
         '',
-        'Not trained alike: fl, seed 0 bfloat16 against float32.',
+        'cells.csv against ce: Not trained alike: fl, seed 0 bfloat16 against float32.',
     ]
     assert (tmp_path / 'new/mine.md').read_text().startswith('| loss |')
     assert (tmp_path / 'new/mine.png').stat().st_size > 5_000
@@ -75,6 +76,22 @@ def test_the_picture_colours_what_is_shown(tables):
         assert axis.containers[1].lines[0].get_color() == 'tab:grey'
     names = [label.get_text() for label in ap50.get_yticklabels()]
     assert names == ['loss   data   ', 'focal  cells|1', 'focal  streets']
+
+
+def test_one_scale_for_all(tables):
+    """A metric above 1 in one of them, and names that Matplotlib would take for formulas."""
+    streets = tables.parents[1] / 'streets.csv'
+    streets.write_text(streets.read_text().replace('.4,.45', '40,.45'))
+    tables.write_text(
+        tables.read_text().replace('streets,', r'C:\data$,').replace('`cells`|1', 'a$')
+    )
+    found = compare(read_comparisons(tables))
+    lines = as_markdown(found).splitlines()[2:]
+    assert lines[0].split(' | ')[3].startswith('+0.2 (')
+    assert lines[1].split(' | ')[3:] == ['+39.5', '+5.0 |']
+    figure = draw(found)
+    figure.savefig(io.BytesIO())
+    assert not any(label.get_parse_math() for label in figure.axes[0].get_yticklabels())
 
 
 @pytest.mark.parametrize(

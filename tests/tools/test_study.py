@@ -402,6 +402,35 @@ def test_a_worker_gets_the_options_and_nothing_else(tool, study, monkeypatch, tm
     ]
 
 
+def test_errors_from_their_table_alone(tool, refused, tmp_path, capsys):
+    kinds = 'duplicate,class,localization,both,background'
+    table = tmp_path / 'mine.csv'
+    table.write_text(
+        f'row,seed,name,truths,threshold,missed,false,{kinds},ap,ap50,ap small\n'
+        'a,0,car,10,.5,2,3,1,0,1,0,1,.4,.8,\na,1,car,10,.6,4,1,0,0,1,0,0,.6,.8,\n'
+    )
+    tool('plot_study')([str(table), '--out', str(tmp_path / 'new')])
+    line = '| car | a | 2 | 10 | 3.0 | 2.0 | 0.5 | 0.0 | 1.0 | 0.0 | 0.5 | 50.0 | 80.0 |'
+    assert line in capsys.readouterr().out
+    assert (tmp_path / 'new/mine.md').read_text().startswith('mine:\n\n| class |')
+    assert (tmp_path / 'new/mine.png').stat().st_size > 5_000
+    # What was counted is known from the Markdown beside it.
+    (tmp_path / 'mine.md').write_text('Some data, IoU 0.5:\n\n|')
+    tool('plot_study')([str(table)])
+    assert (tmp_path / 'mine.md').read_text().startswith('Some data, IoU 0.5:\n\n| class |')
+    table.write_text(table.read_text().replace('.4', 'x'))
+    assert 'mine.csv, line 2: ' in refused(tool('plot_study'), table)
+
+
+def test_the_errors_of_the_finalists_are_those_of_their_table(tool, tmp_path):
+    results = ROOT / 'docs/results'
+    for kind in ('csv', 'md'):
+        shutil.copy(results / f'bccd_final_errors.{kind}', tmp_path)
+    tool('plot_study')([str(tmp_path / 'bccd_final_errors.csv')])
+    new = (tmp_path / 'bccd_final_errors.md').read_text()
+    assert new == (results / 'bccd_final_errors.md').read_text()
+
+
 def test_plots_from_the_tables_alone(tool, refused, tmp_path, capsys):
     table = tmp_path / 't.csv'
     table.write_text(
