@@ -1,7 +1,6 @@
 """Dimension clusters: anchors that fit the boxes of a data set (YOLO9000, section 2)."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,7 +150,7 @@ def load_box_sizes(
         input_size (tuple[int, int], optional): Width and height in place of the resize step's
             scale. Defaults to None.
         otherwise (tuple[int, int], optional): Where that step has not one scale, as
-            :func:`size_at_test`. Defaults to None.
+            ``resizing.size_at_test``. Defaults to None.
 
     Returns:
         BoxSizes: See there.
@@ -184,15 +183,6 @@ def load_box_sizes(
             f'ignored boxes, {num_empty} without area, and no others'
         )
     return BoxSizes(sizes, scales, num_images, num_ignored, num_empty)
-
-
-def size_at_test(config: Mapping) -> tuple[int, int] | None:
-    """Width and height that the test pipeline of a config scales to; None without one scale."""
-    dataset = (config.get('test_dataloader') or {}).get('dataset')
-    for _, pipeline in leaf_datasets(dataset) if dataset else ():
-        with suppress(ValueError):
-            return resize_step(pipeline, None)[0]
-    return None
 
 
 def resize_step(

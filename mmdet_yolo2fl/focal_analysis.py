@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss, MSELoss, QualityFocalLoss
+from scipy.special import expit, logit
 from torch import Tensor, nn
 
 from .models.losses.balanced_focal_loss import BalancedFocalLoss, dense_target, fit_weight
@@ -27,7 +28,7 @@ LISTS = ('iters', 'tables', 'by_class', 'gamma', 'weight')
 def bin_edges(easy_pt: float) -> np.ndarray:
     """Borders of the bins by ``logit(pt)``; one lies at that of ``easy_pt``."""
     grid = np.arange(-LIMIT, LIMIT + STEP / 2, STEP)
-    border = _logit(easy_pt)
+    border = logit(easy_pt)
     return np.unique(np.append(grid[np.abs(grid - border) > STEP / 4], border))
 
 
@@ -216,7 +217,7 @@ class History:
         ``pt_negative``, ``pt_positive`` (from the bins: to about 0.03).
         """
         tables = np.stack(self.tables)
-        border = int((bin_edges(self.easy_pt) <= _logit(self.easy_pt) + 1e-9).sum())
+        border = int((bin_edges(self.easy_pt) <= logit(self.easy_pt) + 1e-9).sum())
         found = {}
         for what, kind in ((COUNT, 'count'), (LOSS, 'loss'), (GRADIENT, 'gradient')):
             total = tables[:, what].sum((1, 2))
@@ -270,11 +271,7 @@ def bin_centres(easy_pt: float) -> np.ndarray:
     """pt in the middle of each bin."""
     edges = bin_edges(easy_pt)
     middle = (edges[1:] + edges[:-1]) / 2
-    return 1 / (1 + np.exp(-np.concatenate([[edges[0]], middle, [edges[-1]]])))
-
-
-def _logit(pt: float) -> float:
-    return math.log(pt / (1 - pt))
+    return expit(np.concatenate([[edges[0]], middle, [edges[-1]]]))
 
 
 def _ratio(part, whole) -> np.ndarray:
@@ -350,7 +347,7 @@ def draw(histories: dict[str, History]):
 
 
 def _draw_pt(axis, history) -> None:
-    edges = 1 / (1 + np.exp(-bin_edges(history.easy_pt)))
+    edges = expit(bin_edges(history.easy_pt))
     fine = np.concatenate([[0], edges, [1]])
     bins = np.linspace(0, 1, 21)
     middle = (bins[1:] + bins[:-1]) / 2

@@ -25,6 +25,19 @@ def resize_to(dataset: ConfigDict, size: tuple[int, int] | None) -> None:
                 step['size'] = tuple(size)
 
 
+def size_at_test(config: Mapping) -> tuple[int, int] | None:
+    """Width and height of the first step of a config's test pipeline that has one size; None if
+    there is none."""
+    dataset = (config.get('test_dataloader') or {}).get('dataset')
+    for step in unwrapped(dataset).get('pipeline') or () if dataset else ():
+        scale = step.get('scale') or (step.get('width'), step.get('height'))
+        sides = (scale, scale) if isinstance(scale, int) else tuple(scale)
+        is_size = len(sides) == 2 and all(isinstance(side, int) for side in sides)
+        if is_size and 'Resize' in type_name(step):
+            return sides
+    return None
+
+
 def way_of(step: Mapping) -> str:
     """How a step of a pipeline brings an image to its size.
 

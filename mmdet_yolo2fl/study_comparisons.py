@@ -10,10 +10,10 @@ from .study_tables import (
     headline,
     points_of,
     read_csv,
-    read_table,
     summarize,
     unlike_pairs,
 )
+from .tables import markdown_table, read_table
 from .whole_files import write_png, write_text
 
 # The columns of a list of comparisons that say which; the others are words for the reader.
@@ -109,15 +109,13 @@ def _difference(comparison: dict, results: list[dict], metrics: list[str]) -> di
 def as_markdown(found: list[dict]) -> str:
     """What :func:`compare` found as a table, a line for each comparison."""
     metrics = list(found[0]['metrics'])
-    head = [*found[0]['words'], 'seeds', *metrics]
-    lines = [head, ['---'] * len(head)]
+    lines = []
     for one in found:
         numbers = one['metrics'].values()
         seeds = len(next(iter(numbers))['pairs'])
         texts = [difference_text(metric, metric['one']) for metric in numbers]
-        words = [word.replace('|', '&#124;') for word in one['words'].values()]
-        lines.append([*words, str(seeds), *texts])
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+        lines.append([*one['words'].values(), seeds, *texts])
+    return markdown_table([*found[0]['words'], 'seeds', *metrics], lines)
 
 
 @matplotlib.rc_context({'text.parse_math': False})
@@ -139,8 +137,8 @@ def draw(found: list[dict]):
     axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axis, metric in zip(axes, metrics):
         numbers = [one['metrics'][metric] for one in found]
-        draw_differences(axis, numbers, [one['one'] for one in numbers])
-        unit = 'points; ' if all(one['one'] == 100 for one in numbers) else ''
+        draw_differences(axis, numbers, numbers[0]['one'])
+        unit = 'points; ' if numbers[0]['one'] == 100 else ''
         axis.set(title=metric, xlabel=unit + DIFFERENCES)
         axis.grid(axis='x', alpha=0.3)
     axes[0].tick_params(left=False)

@@ -62,20 +62,20 @@ def draw(
         one = points_of(summary[metric]['mean'] for summary in summaries)
         unit = 'points; ' if one == 100 else ''
         labels = metric == metrics[0]
-        singles = [
-            [one * r['metrics'].get(metric, np.nan) for r in results if r['row'] == name]
-            for name in names
-        ]
         axis = axes[f'0 {metric}']
-        draw_means(axis, [summary[metric] for summary in summaries], singles, one, colors.values())
+        for position, (summary, color) in enumerate(zip(summaries, colors.values())):
+            name, numbers = summary['row'], summary[metric]
+            singles = [one * r['metrics'].get(metric, np.nan) for r in results if r['row'] == name]
+            axis.plot(singles, [position] * len(singles), 'o', color=color, alpha=0.4, markersize=5)
+            spread, look = one * (numbers['std'] or 0), dict(fmt='D', color=color, capsize=3)
+            axis.errorbar(one * numbers['mean'], position, xerr=spread, **look)
+            if name == baseline:
+                axis.axvline(one * numbers['mean'], color='grey', ls=':')
         _name_lines(axis, names if labels else [''] * len(names))
         axis.set(title=metric, xlabel=f'{unit}mean, standard deviation, single seeds')
-        for summary in summaries:
-            if summary['row'] == baseline:
-                axis.axvline(one * summary[metric]['mean'], color='grey', ls=':')
         if compared:
             axis = axes[f'1 {metric}']
-            draw_differences(axis, [summary[metric] for summary in compared], [one] * len(compared))
+            draw_differences(axis, [summary[metric] for summary in compared], one)
             _name_lines(axis, [s['row'] if labels else '' for s in compared])
             axis.set(title=f'{metric} against {baseline}', xlabel=f'{unit}{DIFFERENCES}')
     if curves:
@@ -84,30 +84,12 @@ def draw(
     return figure
 
 
-def draw_means(axis, numbers: list[dict], singles: list[list[float]], one: float, colors) -> None:
-    """A line for each row: the seeds, their mean and standard deviation.
-
-    Args:
-        axis (matplotlib.axes.Axes): To draw on.
-        numbers (list[dict]): ``mean`` and ``std`` of each row, as ``study_tables.summarize`` has.
-        singles (list[list[float]]): The seeds' values, as they are shown.
-        one (float): What 1 is shown as (``study_tables.points_of``).
-        colors (Iterable): One for each row.
-    """
-    for position, (row, values, color) in enumerate(zip(numbers, singles, colors)):
-        axis.plot(values, [position] * len(values), 'o', color=color, alpha=0.4, markersize=5)
-        axis.errorbar(
-            one * row['mean'], position, xerr=one * (row['std'] or 0), fmt='D', color=color,
-            capsize=3,
-        )  # fmt: skip
-
-
 DIFFERENCES = (
     'mean of the pairs, 95 % interval, single pairs\nblue: higher, red: lower, grey: not shown'
 )
 
 
-def draw_differences(axis, numbers: list[dict], ones: list[float]) -> None:
+def draw_differences(axis, numbers: list[dict], one: float) -> None:
     """A line for each comparison: the pairs, the mean of their differences and its interval; blue
     where that lies above 0, red below, grey where it contains it or there is none.
 
@@ -115,10 +97,10 @@ def draw_differences(axis, numbers: list[dict], ones: list[float]) -> None:
         axis (matplotlib.axes.Axes): To draw on.
         numbers (list[dict]): ``difference``, ``pairs``, ``low`` and ``high`` of each comparison, as
             ``study_tables.summarize`` has them.
-        ones (list[float]): What a difference of 1 is shown as, by comparison.
+        one (float): What a difference of 1 is shown as.
     """
     axis.axvline(0, color='black', lw=0.8)
-    for position, (pair, one) in enumerate(zip(numbers, ones)):
+    for position, pair in enumerate(numbers):
         if not pair['pairs']:
             continue
         low, mean, high = (np.nan if pair[k] is None else one * pair[k] for k in LIMITS)

@@ -1,7 +1,5 @@
 """The tables of a study: a line for each run, the learning curves, means and differences."""
 
-import csv
-import io
 import itertools
 import math
 import re
@@ -12,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from .evaluators import is_coco
+from .tables import csv_text, markdown_table, read_table
 from .whole_files import write_text
 
 # AP50 and AP: of a study's own evaluation by class, of CocoMetric, of VOCMetric.
@@ -128,9 +127,9 @@ def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) ->
     head = ['', 'seeds', *metrics]
     compared = metrics[:2] if baseline else []
     head += [f'{metric} against {baseline}, 95 % interval' for metric in compared]
-    lines = ['| ' + ' | '.join([*head, 'minutes']) + ' |', '|---' * (len(head) + 1) + '|']
+    lines = []
     for summary in summaries:
-        cells = [summary['row'].replace('|', '&#124;'), str(summary['seeds'])]
+        cells = [summary['row'], summary['seeds']]
         for metric in metrics:
             numbers = summary[metric]
             one = points[metric]
@@ -138,8 +137,8 @@ def markdown(summaries: list[dict], baseline: str | None, metrics: list[str]) ->
             known = not math.isnan(numbers['mean'])
             cells.append(f'{one * numbers["mean"]:.1f}{spread}' if known else '')
         cells += [difference_text(summary[metric], points[metric]) for metric in compared]
-        lines.append('| ' + ' | '.join([*cells, f'{summary["minutes"]:.1f}']) + ' |')
-    return '\n'.join(lines)
+        lines.append([*cells, f'{summary["minutes"]:.1f}'])
+    return markdown_table([*head, 'minutes'], lines)
 
 
 def difference_text(numbers: dict, one: float) -> str:
@@ -226,17 +225,15 @@ def write_csv(file: Path, results: list[dict], asked: Collection[str] = ()) -> N
     names = sorted(names)
     of_checkpoints = any(result.get('checkpoint_digest') for result in results)
     columns = [name for name in COLUMNS if name != 'checkpoint_digest' or of_checkpoints]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator='\n')
-    writer.writerow([*columns, *names])
+    lines = []
     for result in results:
         about = [result.get(column) for column in columns]
         values = [result['metrics'].get(name) for name in names]
-        writer.writerow(
+        lines.append(
             [f'{x:.2f}' if isinstance(x, float) else x for x in about]
             + ['' if value is None else f'{value:.4f}' for value in values]
         )
-    write_text(file, stream.getvalue())
+    write_text(file, csv_text([*columns, *names], lines))
 
 
 def write_curves(file: Path, results: list[dict], metric: str | None = None) -> None:
@@ -250,27 +247,12 @@ def write_curves(file: Path, results: list[dict], metric: str | None = None) -> 
     if metric is None:
         known = {name for result in results for point in result['curve'] for name in point}
         metric = (headline(known, logged=True) or ['none'])[0]
-    lines = [f'row,seed,epoch,{metric}']
+    lines = []
     for result in results:
-        for point in result['curve']:
-            if metric in point:
-                row = '"' + result['row'].replace('"', '""') + '"'
-                lines.append(f'{row},{result["seed"]},{point["epoch"]},{point[metric]:.4f}')
-    write_text(file, '\n'.join(lines) + '\n')
-
-
-def read_table(file: Path) -> tuple[list[str], list[dict]]:
-    """The columns and the lines of a CSV in UTF-8, also of one that a spreadsheet has written.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    try:
-        with open(file, newline='', encoding='utf-8-sig') as stream:
-            reader = csv.DictReader(stream)
-            return list(reader.fieldnames or ()), list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f'{file}: no table of comma-separated values: {error}') from error
+        about = [result['row'], result['seed']]
+        points = [point for point in result['curve'] if metric in point]
+        lines += [[*about, point['epoch'], f'{point[metric]:.4f}'] for point in points]
+    write_text(file, csv_text(['row', 'seed', 'epoch', metric], lines))
 
 
 def read_csv(file: Path) -> list[dict]:
@@ -300,21 +282,27 @@ def read_curves(
     Args:
         file (Path): The file.
         metric (str, optional): Only if the curves are of this metric; else there are none.
+
+    Raises:
+        ValueError: If a column is missing or a number is none.
     """
     curves: dict = {}
     columns, lines = read_table(file)
     if not columns:
         raise ValueError(f'{file}: a table without a first line')
     *_, name = columns
-    for line in lines if metric in (None, name) else ():
-        points = curves.setdefault(line['row'], {}).setdefault(int(line['seed']), [])
-        points.append((int(line['epoch']), float(line[name])))
+    for number, line in enumerate(lines if metric in (None, name) else (), 2):
+        try:
+            points = curves.setdefault(line['row'], {}).setdefault(int(line['seed']), [])
+            points.append((int(line['epoch']), float(line[name])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'{file}, line {number}: {error!r}') from error
     return curves
 
 
 def curve_metric(file: Path) -> str:
     """The metric whose curves :func:`write_curves` wrote into a file."""
-    return file.read_text('utf-8').partition('\n')[0].rpartition(',')[2]
+    return (read_table(file)[0] or [''])[-1]
 
 
 def results_by_hash(folder: Path, metric: str | None = None) -> dict[str, dict]:

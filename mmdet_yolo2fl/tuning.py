@@ -24,6 +24,7 @@ from mmengine.visualization import Visualizer
 
 from .config_parts import begin_anew, type_name
 from .models.losses import AutomatedFocalLoss, EqualizedFocalLoss
+from .tables import markdown_table
 from .whole_files import write_png
 
 # What may be searched. Gamma 5 is the largest of the focal loss paper (table 1b).
@@ -405,12 +406,12 @@ def table(study: optuna.Study) -> str:
     trials = [trial for trial in study.get_trials(states=states) if trial.value is not None]
     trials.sort(key=lambda trial: (trial.state.name != 'COMPLETE', -trial.value))
     names = sorted({name for trial in trials for name in trial.params})
-    text = '| trial | ' + ' | '.join(names) + ' | value | |\n' + '|---' * (len(names) + 3) + '|\n'
+    lines = []
     for trial in trials:
-        values = ' | '.join(f'{trial.params.get(name, float("nan")):.4g}' for name in names)
+        values = [f'{trial.params.get(name, float("nan")):.4g}' for name in names]
         state = '' if trial.state.name == 'COMPLETE' else 'pruned'
-        text += f'| {trial.number} | {values} | {trial.value:.4f} | {state} |\n'
-    return text
+        lines.append([trial.number, *values, f'{trial.value:.4f}', state])
+    return markdown_table(['trial', *names, 'value', ''], lines) + '\n'
 
 
 def draw(study: optuna.Study, folder: Path) -> list[Path]:

@@ -16,9 +16,9 @@ from mmdet_yolo2fl.anchor_clusters import (
     average_iou,
     cluster_anchors,
     load_box_sizes,
-    size_at_test,
     size_iou,
 )
+from mmdet_yolo2fl.resizing import size_at_test
 from tests.tools.coco_file import write_coco
 
 ROOT = Path(__file__).parents[1]

@@ -21,8 +21,6 @@ earlier table gets the accuracies that a study has found since.
 """
 
 import argparse
-import csv
-import io
 import itertools
 import statistics
 from contextlib import contextmanager
@@ -62,6 +60,7 @@ from mmdet_yolo2fl.measure import (
     use,
 )
 from mmdet_yolo2fl.study_tables import averages, read_csv
+from mmdet_yolo2fl.tables import csv_text, markdown_table, read_table
 from mmdet_yolo2fl.whole_files import make_folder, write_png, write_text
 
 MODES = {
@@ -457,15 +456,13 @@ def measure(args):
 
 def read_times(file):
     """The rows of an earlier run."""
-    with open(file, newline='', encoding='utf-8') as stream:
-        rows = list(csv.DictReader(stream))
+    _, rows = read_table(file)
     lacking = {key for key in ('config', 'mode', *ABOUT) if not all(row.get(key) for row in rows)}
     # What failed then is empty.
     lacking |= {key for key in FUNCTIONS.values() for row in rows if row.get(key) is None}
     if not rows or lacking:
         raise SystemExit(f'{file}: no table of tools/benchmark.py, it lacks {sorted(lacking)}')
-    # Earlier tables have batches of 8.0.
-    types = dict(config=str, mode=str, machine=str, batch=lambda text: int(float(text)))
+    types = dict(config=str, mode=str, machine=str, batch=int)
     return [
         {key: types.get(key, float)(value) for key, value in row.items() if value} for row in rows
     ]
@@ -494,7 +491,7 @@ def add_accuracy(args, rows):
 
 def markdown(rows):
     columns = [key for key in COLUMNS if any(key in row for row in rows)]
-    lines = ['| ' + ' | '.join(COLUMNS[key] for key in columns) + ' |', '|---' * len(columns) + '|']
+    lines = []
     for row in rows:
         cells = []
         for key in columns:
@@ -503,9 +500,9 @@ def markdown(rows):
                 value = f'{value:.1%}' if key == 'loss_share' else f'{value:.3f}'
             elif isinstance(value, float):
                 value = f'{value:.1f}' if value < 100 else f'{value:.0f}'
-            cells.append(str(value))
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+            cells.append(value)
+        lines.append(cells)
+    return markdown_table([COLUMNS[key] for key in columns], lines)
 
 
 def main(args=None):
@@ -515,13 +512,11 @@ def main(args=None):
         failed |= add_accuracy(args, rows)
         text = f'{rows[0]["machine"]}; batches of {rows[0]["batch"]}\n\n{markdown(rows)}\n'
         text += ''.join(f'\n{name} failed: {error}\n' for name, error in failed.items())
-        table = io.StringIO()
-        writer = csv.DictWriter(table, [*COLUMNS, *ABOUT], lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(rows)
+        head = [*COLUMNS, *ABOUT]
+        table = csv_text(head, [[row.get(key) for key in head] for row in rows])
         print(f'\n{text}')
         write_text(args.out / 'benchmark.md', text)
-        write_text(args.out / 'benchmark.csv', table.getvalue())
+        write_text(args.out / 'benchmark.csv', table)
         write_png(args.out / 'benchmark.png', draw(rows), dpi=90)
         print(f'Tables and picture: {args.out}')
     if failed:

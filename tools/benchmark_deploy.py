@@ -26,16 +26,16 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.utils import to_2tuple
 from torch import nn
 
 from mmdet_yolo2fl import export
 from mmdet_yolo2fl.checkpoints import load_only_weights, verify_initial_checkpoints
-from mmdet_yolo2fl.config_parts import unwrapped
 from mmdet_yolo2fl.darknet import mmdet_to_darknet
 from mmdet_yolo2fl.darknet.opencv import OpenCVNetwork
 from mmdet_yolo2fl.engine.optimizers.amp_optim_wrapper import has_fast_bfloat16
 from mmdet_yolo2fl.measure import alternate, machine, names_of
+from mmdet_yolo2fl.resizing import size_at_test
+from mmdet_yolo2fl.tables import markdown_table
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 DEFAULTS = ['voc0712/yolov2.py', 'voc0712/yolov2_tiny.py']
@@ -122,7 +122,9 @@ class Contestants:
         self.checkpoint = checkpoint
         if checkpoint == '-':
             self.checkpoint = drawn_weights(self.cfg, folder / 'weights.pth')
-        self.size = size or test_size(self.cfg)
+        self.size = size or size_at_test(self.cfg)
+        if self.size is None:
+            raise ValueError(f'{path}: its test pipeline has no size: give one by --size')
         detector = export.load_yolov2(self.cfg, self.checkpoint)
         self.network = export.RawNetwork(detector).eval()
         channels = export.input_channels(self.network)
@@ -189,16 +191,8 @@ class Contestants:
         return run
 
     def make_onnxruntime(self, threads, path=None):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Its threads shall not wait, spinning, while another one is timed.
-        options.add_session_config_entry('session.force_spinning_stop', '1')
-        session = onnxruntime.InferenceSession(
-            str(path or self.onnx), options, providers=['CPUExecutionProvider']
-        )
-        return lambda: session.run(None, dict(images=self.image.numpy()))[0]
+        run = export.session(path or self.onnx, threads).run
+        return lambda: run(None, dict(images=self.image.numpy()))[0]
 
     def make_openvino(self, threads, path=None):
         import openvino
@@ -242,14 +236,6 @@ class Contestants:
         return lambda: network.prediction_map(self.image).numpy()
 
 
-def test_size(cfg):
-    """Width and height that the test pipeline makes."""
-    steps = [step for step in unwrapped(cfg.test_dataloader.dataset).pipeline if 'scale' in step]
-    if not steps:
-        raise ValueError(f'{cfg.filename}: its test pipeline has no size: give one by --size')
-    return tuple(to_2tuple(steps[-1].scale))
-
-
 def measure(contestants, names, threads, repeat):
     """Median milliseconds and the difference of each path; and what failed."""
     functions, failed = contestants.functions(names, threads)
@@ -266,7 +252,7 @@ def markdown(results):
         results (dict): Of each detector a dict of each path's (milliseconds, difference).
     """
     names = [name for name in NAMES if any(name in one for one in results.values())]
-    lines = [f'| | {" | ".join(results)} |', '|---' * (len(results) + 1) + '|']
+    lines = []
     for name in names:
         cells = []
         for found in results.values():
@@ -277,10 +263,11 @@ def markdown(results):
                 cells.append(f'{found[name][0]:.1f} ({min(base) / found[name][0]:.2f})')
             else:
                 cells.append(f'{found[name][0]:.1f}')
-        lines.append(f'| {NAMES[name]} | {" | ".join(cells)} |')
+        lines.append([NAMES[name], *cells])
     worst = {name: max(one[name][1] for one in results.values() if name in one) for name in names}
     differences = ', '.join(f'{NAMES[name]} {value:.0e}' for name, value in worst.items())
-    return '\n'.join(lines) + f'\n\nLargest difference to PyTorch: {differences}'
+    table = markdown_table(['', *results], lines)
+    return f'{table}\n\nLargest difference to PyTorch: {differences}'
 
 
 def main(args=None):

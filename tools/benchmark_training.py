@@ -22,6 +22,7 @@ from mmengine.structures import InstanceData
 from mmdet_yolo2fl.anchor_clusters import VOC_ANCHORS
 from mmdet_yolo2fl.datasets import FastMinIoURandomCrop
 from mmdet_yolo2fl.measure import alternate, machine, use
+from mmdet_yolo2fl.tables import markdown_table
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
@@ -98,14 +99,13 @@ def total_loss(losses):
 
 
 def print_table(title, times, reference):
-    print(f'\n{title}\n\n| | median ms | min | max | {reference} / this |\n|---|---|---|---|---|')
-    base = statistics.median(times[reference])
+    base, lines = statistics.median(times[reference]), []
     for name, values in times.items():
         median = statistics.median(values)
-        print(
-            f'| {name} | {median:.1f} | {min(values):.1f} | {max(values):.1f} '
-            f'| {base / median:.2f} |'
-        )
+        figures = [f'{value:.1f}' for value in (median, min(values), max(values))]
+        lines.append([name, *figures, f'{base / median:.2f}'])
+    head = ['', 'median ms', 'min', 'max', f'{reference} / this']
+    print(f'\n{title}\n\n{markdown_table(head, lines)}')
 
 
 def benchmark_heads(args):

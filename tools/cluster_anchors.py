@@ -12,9 +12,9 @@ try:
         cluster_anchors,
         load_box_sizes,
         save_figure,
-        size_at_test,
     )
     from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
+    from mmdet_yolo2fl.resizing import size_at_test
     from mmdet_yolo2fl.whole_files import write_text
 except ImportError as error:
     if error.name == 'mmdet_yolo2fl':

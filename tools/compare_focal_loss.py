@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdet_yolo2fl.focal_analysis import draw, load_histories
+from mmdet_yolo2fl.tables import markdown_table
 from mmdet_yolo2fl.whole_files import write_png
 
 SHOWN = (
@@ -81,11 +82,11 @@ def main(args=None):
     for name, history in args.histories.items():
         last = len(history.iters) - max(1, len(history.iters) // 4)
         table[name] = {key: value[last:] for key, value in history.shares().items()}
-    print('| last quarter | ' + ' | '.join(table) + ' |')
-    print('|---' * (len(table) + 1) + '|')
-    for key in SHOWN:
-        values = [_mean(shares[key]) for shares in table.values()]
-        print(f'| {key.replace("_", " ")} | ' + ' | '.join(f'{v:.4f}' for v in values) + ' |')
+    lines = [
+        [key.replace('_', ' '), *(f'{_mean(shares[key]):.4f}' for shares in table.values())]
+        for key in SHOWN
+    ]
+    print(markdown_table(['last quarter', *table], lines))
     print(f'\nSaved {args.out}')
 
 

@@ -34,6 +34,8 @@ from mmengine.structures import InstanceData
 from mmdet_yolo2fl.checkpoints import load_only_weights
 from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
 from mmdet_yolo2fl.darknet import mmdet_to_darknet
+from mmdet_yolo2fl.export.check import in_photo
+from mmdet_yolo2fl.tables import markdown_table
 from mmdet_yolo2fl.whole_files import write_bytes, write_text
 
 
@@ -75,11 +77,7 @@ def opencv_boxes(region, sample, nms, score_thr):
     region, scores, labels = region[keep], scores[keep], labels[keep]
     centre, size = region[:, :2], region[:, 2:4]
     boxes = torch.cat([centre - size / 2, centre + size / 2], 1)
-    boxes = boxes * boxes.new_tensor([width, height] * 2)
-    boxes -= boxes.new_tensor(sample.get('pad_offset', (0.0, 0.0))).repeat(2)
-    boxes /= boxes.new_tensor(sample.scale_factor).repeat(2)
-    bounds = boxes.new_tensor(sample.ori_shape[:2]).flip(0).repeat(2)
-    boxes = torch.minimum(boxes.clamp(min=0), bounds)
+    boxes = in_photo(boxes * boxes.new_tensor([width, height] * 2), sample)
     if len(boxes):  # MMCV's suppression needs at least one
         _, kept = batched_nms(boxes, scores, labels, nms)
         boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
@@ -118,16 +116,15 @@ def compare_images(runner, network, args):
 
 def write_results(differences, rows, metrics, out):
     """parity.md and boxes.jpg."""
-    text = '| what | largest difference / largest magnitude |\n|---|---|\n'
-    for key in ('map', 'boxes', 'objectness', 'scores'):
-        text += f'| {key} | {max(one[key] for one in differences):.1e} |\n'
+    keys = ('map', 'boxes', 'objectness', 'scores')
+    lines = [[key, f'{max(one[key] for one in differences):.1e}'] for key in keys]
+    text = markdown_table(['what', 'largest difference / largest magnitude'], lines) + '\n'
     kept = sum(one['kept'] for one in differences)
     text += f'\n{len(differences)} images; {kept} scores that OpenCV kept.\n'
     if metrics:
-        text += '\n| metric | PyTorch | OpenCV | difference |\n|---|---|---|---|\n'
-        for key, ours in metrics[0].items():
-            theirs = metrics[1][key]
-            text += f'| {key} | {ours:.4f} | {theirs:.4f} | {theirs - ours:+.4f} |\n'
+        both = [(key, ours, metrics[1][key]) for key, ours in metrics[0].items()]
+        lines = [[key, f'{a:.4f}', f'{b:.4f}', f'{b - a:+.4f}'] for key, a, b in both]
+        text += '\n' + markdown_table(['metric', 'PyTorch', 'OpenCV', 'difference'], lines) + '\n'
     write_text(Path(out, 'parity.md'), text)
     width = max(row.shape[1] for row in rows)
     # A JPEG can be so high.

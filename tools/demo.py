@@ -8,7 +8,6 @@ run that was interrupted goes on; one that is complete is not repeated.
 import argparse
 import hashlib
 import json
-import platform
 import sys
 import time
 from pathlib import Path
@@ -16,21 +15,22 @@ from pathlib import Path
 import cv2
 import mmcv
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from mmdet.apis import inference_detector
 from mmdet.registry import VISUALIZERS
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 
-import mmdet_yolo2fl
 from mmdet_yolo2fl.average_precision import ap_by_class
 from mmdet_yolo2fl.checkpoints import latest_whole_checkpoint, load_only_weights
 from mmdet_yolo2fl.engine import work_dir_lock
 from mmdet_yolo2fl.evaluators import evaluators
+from mmdet_yolo2fl.measure import machine
 from mmdet_yolo2fl.scalars import logged_scalars
+from mmdet_yolo2fl.tables import markdown_table
 from mmdet_yolo2fl.whole_files import write_bytes, write_png, write_text
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs' / 'yolov2_fl.py'
@@ -91,9 +91,8 @@ def train_and_evaluate(cfg):
 
 
 def markdown(table):
-    rows = ['| class | AP50 | AP |', '|---|---|---|']
-    rows += [f'| {name} | {at_50:.3f} | {ap:.3f} |' for name, (at_50, ap) in table.items()]
-    return '\n'.join(rows)
+    lines = [[name, f'{at_50:.3f}', f'{ap:.3f}'] for name, (at_50, ap) in table.items()]
+    return markdown_table(['class', 'AP50', 'AP'], lines)
 
 
 def draw_predictions(runner, out):
@@ -185,19 +184,12 @@ def main(args=None):
     print('\nDrawing predictions')
     draw_predictions(runner, args.out)
     draw_curves(args.out)
-    machine = dict(
-        processor=platform.processor() or platform.machine(),
-        threads=torch.get_num_threads(),
-        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        torch=torch.__version__,
-        mmdet_yolo2fl=mmdet_yolo2fl.__version__,
-    )
     summary = f'{args.config.name}, seed {args.seed}: {minutes:.1f} minutes of training'
     summary += ' since it was resumed\n\n' if begun_before else '\n\n'
     summary += f'{markdown(table)}\n'
     write_text(args.out / 'results.md', summary)
     content = dict(minutes=minutes, ap50_and_ap=table, metrics=metrics)
-    content['machine'] = machine
+    content['machine'] = machine(get_device())
     write_text(results, json.dumps(content, indent=2))
     print(f'\n{summary}\nIn {args.out}: predictions.jpg, predictions/, loss_curve.png, results.md')
 

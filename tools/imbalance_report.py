@@ -24,7 +24,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.registry import init_default_scope
 
 from mmdet_yolo2fl.analysis.evaluation import COCO_SIZES
-from mmdet_yolo2fl.anchor_clusters import resize_step, size_at_test
+from mmdet_yolo2fl.anchor_clusters import resize_step
 from mmdet_yolo2fl.command_line import add_config_options, check_data, read_config
 from mmdet_yolo2fl.config_parts import as_list, leaf_datasets
 from mmdet_yolo2fl.imbalance import (
@@ -37,6 +37,8 @@ from mmdet_yolo2fl.imbalance import (
     suggested_alpha,
 )
 from mmdet_yolo2fl.models import BalancedFocalLoss, YOLOV2Head
+from mmdet_yolo2fl.resizing import size_at_test
+from mmdet_yolo2fl.tables import markdown_table
 from mmdet_yolo2fl.whole_files import write_png, write_text
 
 MAX_IMAGES = 200
@@ -268,17 +270,16 @@ def report(figures):
         f'{width}x{height}; the most frequent class has {max(counts) / max(1, min(counts)):.1f} '
         'times as many boxes as the rarest.',
         '',
-        '| class | boxes | share | images | small | medium | large | weight (effective number) | '
-        'weight (inverse frequency) | alpha |',
-        '|---' * 10 + '|',
     ]
-    for name, row in classes.items():
-        shown = name.replace('|', '&#124;')
-        lines.append(
-            f'| {shown} | {row["boxes"]} | {row["share"]:.1%} | {row["images"]} | {row["small"]} | '
-            f'{row["medium"]} | {row["large"]} | {_digits(row["effective_number_weight"])} | '
-            f'{_digits(row["inverse_frequency_weight"])} | {_digits(row["alpha"])} |'
-        )
+    head = ['class', 'boxes', 'share', 'images', 'small', 'medium', 'large']
+    weights = ['effective_number_weight', 'inverse_frequency_weight', 'alpha']
+    table = [
+        [name, row['boxes'], f'{row["share"]:.1%}', *(row[key] for key in head[3:])]
+        + [_digits(row[key]) for key in weights]
+        for name, row in classes.items()
+    ]
+    head += ['weight (effective number)', 'weight (inverse frequency)', 'alpha']
+    lines.append(markdown_table(head, table))
     lines += [
         '',
         f'Boxes of an image: mean {per_image.mean():.2f}, median {np.median(per_image):g}, most '

@@ -37,6 +37,7 @@ from mmengine.registry import init_default_scope
 from mmdet_yolo2fl.measure import alternate
 from mmdet_yolo2fl.models import YOLOV2Head
 from mmdet_yolo2fl.resizing import resize_to
+from mmdet_yolo2fl.tables import markdown_table
 
 
 def make_parser():
@@ -89,16 +90,12 @@ def check_arguments(args, parser):
 
 def time_files(paths, image, threads, repeat):
     """Median milliseconds of each file, in turn."""
-    import onnxruntime
+    from mmdet_yolo2fl.export.check import session
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     functions = {}
     for path in paths:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider']
-        )
-        functions[path] = lambda s=session: s.run(None, dict(images=image.numpy()))
+        run = session(path, threads).run
+        functions[path] = lambda run=run: run(None, dict(images=image.numpy()))
     return {
         path: statistics.median(times)
         for path, times in alternate(functions, 'cpu', repeat).items()
@@ -108,15 +105,14 @@ def time_files(paths, image, threads, repeat):
 def table(paths, milliseconds, metrics):
     """Both files side by side, in Markdown."""
     first, second = paths
-    lines = [f'| | {first.name} | {second.name} | difference |', '|---|---|---|---|']
     sizes = [path.stat().st_size / 1e6 for path in paths]
-    lines.append(f'| MB | {sizes[0]:.2f} | {sizes[1]:.2f} | / {sizes[0] / sizes[1]:.1f} |')
+    lines = [['MB', *(f'{size:.2f}' for size in sizes), f'/ {sizes[0] / sizes[1]:.1f}']]
     times = [milliseconds[path] for path in paths]
-    lines.append(f'| ms | {times[0]:.1f} | {times[1]:.1f} | / {times[0] / times[1]:.2f} |')
+    lines.append(['ms', *(f'{time:.1f}' for time in times), f'/ {times[0] / times[1]:.2f}'])
     for key, value in metrics[0].items() if metrics else ():
         other = metrics[1].get(key, 0.0)  # CocoMetric says nothing of a file that finds nothing
-        lines.append(f'| {key.split("/")[-1]} | {value:.3f} | {other:.3f} | {other - value:+.3f} |')
-    return '\n'.join(lines)
+        lines.append([key.split('/')[-1], f'{value:.3f}', f'{other:.3f}', f'{other - value:+.3f}'])
+    return markdown_table(['', first.name, second.name, 'difference'], lines)
 
 
 def main(args=None):
@@ -136,7 +132,12 @@ def main(args=None):
         resize_to(cfg.test_dataloader.dataset, args.size)
         images = quantization.training_images(cfg, detector, args.calibration_images)
         quantization.quantize(
-            args.onnx, args.out, images, args.method, args.float_last, args.full_range
+            args.onnx,
+            args.out,
+            images,
+            method=args.method,
+            float_last=args.float_last,
+            full_range=args.full_range,
         )
     except (OSError, ValueError) as error:
         parser.error(str(error))

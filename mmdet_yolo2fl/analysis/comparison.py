@@ -8,12 +8,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..study_tables import read_table
+from ..tables import csv_text, markdown_table, read_table
 from ..whole_files import write_png, write_text
 from .errors import KINDS
 from .figures import COLORS, SETTINGS
 from .run_folder import study_result
-from .summary import csv_text, shortest_names
+from .summary import shortest_names
 
 COUNTS = ('missed', 'false', *KINDS)
 # More panels than these are no picture: the classes with the most errors are drawn.
@@ -105,15 +105,14 @@ def markdown(means: Sequence[dict]) -> str:
     heads = [re.sub('^ap', 'AP', key) for key in aps]
     kinds = ['another class' if kind == 'class' else kind for kind in COUNTS]
     head = ['class', '', 'seeds', 'truths', *kinds, *heads]
-    table = ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|']
+    lines = []
     for line in means:
         one = line['seeds'] == 1
         counts = [f'{line[count]:.{0 if one else 1}f}' for count in COUNTS]
         points = ['' if line[key] is None else f'{100 * line[key]:.1f}' for key in aps]
-        texts = [line[key].replace('|', '&#124;') for key in ('name', 'row')]
-        cells = [*texts, str(line['seeds']), f'{line["truths"]:.0f}']
-        table.append('| ' + ' | '.join([*cells, *counts, *points]) + ' |')
-    return '\n'.join(table)
+        cells = [line['name'], line['row'], line['seeds'], f'{line["truths"]:.0f}']
+        lines.append([*cells, *counts, *points])
+    return markdown_table(head, lines)
 
 
 @matplotlib.rc_context(SETTINGS)

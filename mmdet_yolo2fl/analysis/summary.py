@@ -1,14 +1,13 @@
 """All figures of an analysis as plain values, for the report and for programs."""
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ..tables import csv_text
 from ..whole_files import write_text
 from .confusion import confusion_matrix
 from .curves import Curve, thinned
@@ -139,10 +138,3 @@ def write_tables(folder: Path, summary: dict, curves: Sequence[Curve]) -> list[P
     for name, text in contents.items():
         write_text(folder / name, text)
     return [folder / name for name in contents]
-
-
-def csv_text(head: Iterable[str], rows: Iterable[Iterable]) -> str:
-    """A table with its head, as text."""
-    table = io.StringIO()
-    csv.writer(table, lineterminator='\n').writerows([list(head), *map(list, rows)])
-    return table.getvalue()

@@ -8,10 +8,9 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.utils import to_2tuple
 from torch import nn
 
-from ..config_parts import type_name, unwrapped
+from ..config_parts import unwrapped
 from ..detector import load_detector
 from ..models.backbones.darknet import Darknet19, DarknetTiny
 from ..models.dense_heads import YOLOV2Head
@@ -21,7 +20,7 @@ from ..models.necks.yolov2_neck import (
     darknet_reorg,
     offset_major_reorg,
 )
-from ..resizing import how_resized
+from ..resizing import how_resized, size_at_test
 from ..whole_files import write_all
 from .cfg import cfg_text
 from .network import MIN_STAGES, stride_of
@@ -175,7 +174,11 @@ def _check_detector(model: nn.Module, config: Config) -> None:
 
 
 def _net_options(model: nn.Module, config: Config, size: tuple[int, int] | None) -> dict:
-    size = size or _test_size(config)
+    size = size or size_at_test(config)
+    if size is None:
+        raise ValueError(
+            f'{config.filename}: the test pipeline has no Resize with a scale: give the input size'
+        )
     stride = model.bbox_head.stride
     if any(side <= 0 or side % stride for side in size):
         raise ValueError(f'the input size must be a multiple of {stride}, got {size[0]}x{size[1]}')
@@ -186,17 +189,6 @@ def _net_options(model: nn.Module, config: Config, size: tuple[int, int] | None)
     )
     given = config.get('darknet', {}).get('net')
     return _merged(own, given, dict(batch=1, subdivisions=1))
-
-
-def _test_size(config: Config) -> tuple[int, int]:
-    """(width, height) that the test pipeline makes."""
-    for transform in _test_dataset(config).get('pipeline') or ():
-        named = type_name(transform) in ('Resize', 'DarknetResize')
-        if named and transform.get('scale'):
-            return tuple(to_2tuple(transform['scale']))
-    raise ValueError(
-        f'{config.filename}: the test pipeline has no Resize with a scale: give the input size'
-    )
 
 
 def resize_note(config: Config) -> str:

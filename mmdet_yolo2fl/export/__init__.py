@@ -1,4 +1,4 @@
-from .check import Comparison, compare
+from .check import Comparison, compare, session
 from .description import check_description, describe, suppression_iou
 from .formats import export_onnx, export_onnx_with_nms, export_torch, load_yolov2
 from .networks import DecodedNetwork, RawNetwork, as_inputs, input_channels, loaded
@@ -17,5 +17,6 @@ __all__ = [
     'input_channels',
     'load_yolov2',
     'loaded',
+    'session',
     'suppression_iou',
 ]

@@ -114,6 +114,18 @@ def _all_sizes(head: nn.Module) -> ConfigDict:
     return ConfigDict(head.test_cfg, min_bbox_size=-1)
 
 
+def in_photo(boxes: Tensor, sample) -> Tensor:
+    """Boxes of the network's input in pixels of the photo, cut off at its borders.
+
+    Args:
+        boxes (Tensor): ``(n, 4)`` corners in pixels.
+        sample (DetDataSample): Of the photo.
+    """
+    boxes = boxes - boxes.new_tensor(sample.get('pad_offset', (0.0, 0.0))).repeat(2)
+    boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
+    return torch.minimum(boxes.clamp(min=0), boxes.new_tensor(sample.ori_shape[1::-1]).repeat(2))
+
+
 def clip(found: InstanceData, shape: tuple[int, int]) -> InstanceData:
     """Boxes cut off at the borders of the image, as the head does it last."""
     found.bboxes = torch.minimum(
@@ -122,16 +134,32 @@ def clip(found: InstanceData, shape: tuple[int, int]) -> InstanceData:
     return found
 
 
-def onnx_runner(path: Path, detector: nn.Module) -> Callable[[Tensor], list[InstanceData]]:
-    """A function for :func:`compare` that runs an ONNX file of ours by ONNX Runtime."""
+def session(path: Path, threads: int | None = None):
+    """ONNX Runtime's ``InferenceSession`` of a file, on the processor.
+
+    Args:
+        path (Path): An ONNX file.
+        threads (int, optional): Defaults to as many as ONNX Runtime likes.
+    """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    names = [output.name for output in session.get_outputs()]
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        # Its threads shall not wait, spinning, while another one is timed.
+        options.add_session_config_entry('session.force_spinning_stop', '1')
+    providers = ['CPUExecutionProvider']
+    return onnxruntime.InferenceSession(str(path), options, providers=providers)
+
+
+def onnx_runner(path: Path, detector: nn.Module) -> Callable[[Tensor], list[InstanceData]]:
+    """A function for :func:`compare` that runs an ONNX file of ours by ONNX Runtime."""
+    network = session(path)
+    names = [output.name for output in network.get_outputs()]
     head = detector.bbox_head
 
     def predict(images: Tensor) -> list[InstanceData]:
-        outputs = session.run(None, {'images': images.numpy()})
+        outputs = network.run(None, {'images': images.numpy()})
         tensors = dict(zip(names, map(torch.from_numpy, map(np.ascontiguousarray, outputs))))
         return interpret(tensors, head, images)
 

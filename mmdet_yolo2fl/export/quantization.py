@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from mmcv.transforms import Compose
 from mmdet.registry import DATASETS
 from mmengine.config import Config
@@ -28,6 +27,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ..config_parts import leaf_datasets, type_name, unwrapped
+from .check import in_photo
 from .networks import as_inputs, input_channels, loaded
 
 # All that our networks consist of. What decodes the map is left in float.
@@ -197,10 +197,7 @@ def evaluate(
 def _in_photo(found: InstanceData, sample, smallest: float) -> InstanceData:
     """Boxes in pixels of the photo, cut off at its borders, as the head has them, without those of
     which no more than ``smallest`` is left."""
-    boxes = found.bboxes - found.bboxes.new_tensor(sample.get('pad_offset', (0.0, 0.0))).repeat(2)
-    boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
-    border = boxes.new_tensor(sample.ori_shape[1::-1]).repeat(2)
-    boxes = torch.minimum(boxes.clamp(min=0), border)
+    boxes = in_photo(found.bboxes, sample)
     found = InstanceData(bboxes=boxes, scores=found.scores, labels=found.labels)
     is_kept = ((boxes[:, 2:] - boxes[:, :2]) > smallest).all(1)
     return found[is_kept] if smallest >= 0 else found

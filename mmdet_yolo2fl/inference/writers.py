@@ -1,7 +1,5 @@
 """What becomes of predictions: pictures, crops, a table, a file in COCO's format."""
 
-import csv
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ import numpy as np
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
+from ..tables import csv_text
 from ..whole_files import write_bytes, write_text
 from .sources import Frame
 
@@ -118,11 +117,8 @@ class Writers:
         categories = [dict(id=number, name=name) for name, number in self.category_ids.items()]
         content = dict(images=self.images, annotations=self.found, categories=categories)
         write_text(self.folder / 'predictions.json', json.dumps(content))
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator='\n')
-        writer.writerow(['file', 'frame', 'class', 'score', 'x1', 'y1', 'x2', 'y2'])
-        writer.writerows(self.lines)
-        write_text(self.folder / 'predictions.csv', table.getvalue())
+        head = ['file', 'frame', 'class', 'score', 'x1', 'y1', 'x2', 'y2']
+        write_text(self.folder / 'predictions.csv', csv_text(head, self.lines))
 
     def earlier(self) -> int:
         """Pictures and videos in the folder that this run has not written."""

@@ -16,7 +16,6 @@ from pycocotools.coco import COCO
 
 from mmdet_yolo2fl.datasets import TinyTrafficDataset, make_tiny_traffic
 from mmdet_yolo2fl.datasets.tiny_traffic import make, scene
-from mmdet_yolo2fl.datasets.tiny_traffic.__main__ import main
 from tests.processes import context
 
 SMALL = dict(split='val', num_images=6, image_size=(192, 128))
@@ -305,15 +304,3 @@ def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(OSError, match='MMDET_YOLO2FL_DATA'):
         make_tiny_traffic(tmp_path / 'file', **SMALL)
-
-
-def test_command_line(tmp_path, root, capsys):
-    size = ['--image-size', '192', '128', '--num-images', '6']
-    main([str(tmp_path), '--split', 'val', *size])
-    printed = capsys.readouterr().out
-    assert 'annotations.json' in printed and 'pedestrian' in printed
-    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
-    assert contents(folder / 'x') == contents(make_tiny_traffic(root, **SMALL))
-    with pytest.raises(SystemExit):
-        main([str(tmp_path), '--seed', '-1'])
-    assert 'seed must be' in capsys.readouterr().err

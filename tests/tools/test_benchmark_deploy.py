@@ -23,7 +23,7 @@ def test_table(tool):
     )
     # Times as fast as the faster of OpenCV's two: 20 / 40, 20 / 10, 20 / 25; and 2 / 4.
     assert text.splitlines() == [
-        '| | A, 32x32 | B, 32x32 |',
+        '|  | A, 32x32 | B, 32x32 |',
         '|---|---|---|',
         '| PyTorch | 40.0 (0.50) |  |',
         '| ONNX Runtime | 10.0 (2.00) | 4.0 (0.50) |',
@@ -55,7 +55,7 @@ def test_compares_before_it_times(tool, tmp_path, capsys, monkeypatch):
     main([*args, '--paths', *paths, 'opencv-darknet'])
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if line.startswith('| ')]
-    assert lines[0] == '| | squares, 96x64 |' and len(lines) == 7
+    assert lines[0] == '|  | squares, 96x64 |' and len(lines) == 7
     assert 'Not measured (squares, 96x64): torch.compile, frozen: no compiler' in printed
 
     expected = made[0].expected

@@ -36,7 +36,7 @@ def test_differences_of_pairs(tool, tables, tmp_path, capsys):
     tool('compare_studies')([str(tables), '--out', str(tmp_path / 'new')])
     assert capsys.readouterr().out.splitlines() == [
         '| loss | data | seeds | AP50 | AP |',
-        '| --- | --- | --- | --- | --- |',
+        '|---|---|---|---|---|',
         # +30 and +10 points: a deviation of 10 * sqrt(2), and Student's 12.706 of two pairs.
         '| focal | `cells`&#124;1 | 2 | +20.0 (-107.1 to +147.1) | -10.0 |',
         '| focal | streets | 1 | -10.0 | +5.0 |',

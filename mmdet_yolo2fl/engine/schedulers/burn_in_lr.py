@@ -5,32 +5,8 @@ from mmengine.optim import _ParamScheduler
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 
 
-class BurnInParamScheduler(_ParamScheduler):
-    """The schedule of :class:`BurnInLR`, for any parameter of the optimizer."""
-
-    def __init__(self, *args, burn_in: int = 1000, power: float = 4.0, **kwargs) -> None:
-        if not isinstance(burn_in, int) or burn_in < 1:
-            raise ValueError(f'BurnInLR: burn_in must be a positive integer, got {burn_in!r}')
-        if power <= 0:
-            raise ValueError(f'BurnInLR: power must be positive, got {power}')
-        self.burn_in = burn_in
-        self.power = power
-        super().__init__(*args, **kwargs)
-
-    def _get_value(self) -> list[float]:
-        # Relative to the value of the step before, as MMEngine chains its schedulers.
-        update = self.last_step + 1
-        if update > self.burn_in:
-            factor = 1.0
-        elif update == 1:
-            factor = (1 / self.burn_in) ** self.power
-        else:
-            factor = (update / (update - 1)) ** self.power
-        return [group[self.param_name] * factor for group in self.optimizer.param_groups]
-
-
 @PARAM_SCHEDULERS.register_module()
-class BurnInLR(LRSchedulerMixin, BurnInParamScheduler):
+class BurnInLR(LRSchedulerMixin, _ParamScheduler):
     """``lr * (k / burn_in) ** power`` at the k-th update, k = 1, 2, ... (``[net] burn_in``).
 
     Darknet counts the batch that it is about to learn from (``get_current_rate``, network.c), so
@@ -52,3 +28,23 @@ class BurnInLR(LRSchedulerMixin, BurnInParamScheduler):
     Raises:
         ValueError: If ``burn_in`` or ``power`` is not positive.
     """
+
+    def __init__(self, *args, burn_in: int = 1000, power: float = 4.0, **kwargs) -> None:
+        if not isinstance(burn_in, int) or burn_in < 1:
+            raise ValueError(f'BurnInLR: burn_in must be a positive integer, got {burn_in!r}')
+        if power <= 0:
+            raise ValueError(f'BurnInLR: power must be positive, got {power}')
+        self.burn_in = burn_in
+        self.power = power
+        super().__init__(*args, **kwargs)
+
+    def _get_value(self) -> list[float]:
+        # Relative to the value of the step before, as MMEngine chains its schedulers.
+        update = self.last_step + 1
+        if update > self.burn_in:
+            factor = 1.0
+        elif update == 1:
+            factor = (1 / self.burn_in) ** self.power
+        else:
+            factor = (update / (update - 1)) ** self.power
+        return [group[self.param_name] * factor for group in self.optimizer.param_groups]

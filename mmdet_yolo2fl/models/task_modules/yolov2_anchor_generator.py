@@ -22,17 +22,13 @@ class YOLOV2AnchorGenerator(YOLOAnchorGenerator):
     Args:
         anchors (Sequence[Sequence[float]]): ``(width, height)`` of each anchor in grid cells.
         stride (int | Sequence[int]): Pixels of a cell, or ``(x, y)``. Defaults to 32.
-        use_box_type (bool): Wrap the anchors in MMDetection's box type. Defaults to False.
 
     Raises:
         ValueError: If an anchor is no pair of positive numbers, or too large for grid cells.
     """
 
     def __init__(
-        self,
-        anchors: Sequence[Sequence[float]],
-        stride: int | Sequence[int] = 32,
-        use_box_type: bool = False,
+        self, anchors: Sequence[Sequence[float]], stride: int | Sequence[int] = 32
     ) -> None:
         stride = (stride, stride) if isinstance(stride, int) else tuple(stride)
         if len(stride) != 2 or min(stride) <= 0:
@@ -53,4 +49,4 @@ class YOLOV2AnchorGenerator(YOLOAnchorGenerator):
                 )
         self.anchors = tuple(tuple(float(side) for side in anchor) for anchor in anchors)
         pixels = [(w * stride[0], h * stride[1]) for w, h in self.anchors]
-        super().__init__(strides=[stride], base_sizes=[pixels], use_box_type=use_box_type)
+        super().__init__(strides=[stride], base_sizes=[pixels])
