@@ -9,7 +9,9 @@ import shlex
 import pytest
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
+from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from tests.documentation import PAGES, ROOT, blocks, commands
 
@@ -84,6 +86,35 @@ def test_python(text, tmp_path):
     else:
         # Keyword arguments, as they stand in a dict(...), are statements as well.
         compile(text, 'documentation', 'exec')
+
+
+def fragments():
+    """Parts of configs on pages about YOLOv2 itself: by their names, or steps of a pipeline."""
+    for name in ('parts', 'darknet', 'darknet_recipe', 'focal_loss'):
+        for text in blocks(ROOT / f'docs/{name}.md', 'python'):
+            for node in ast.parse(text).body if '_base_' not in text else ():
+                part = node.targets[0].id if isinstance(node, ast.Assign) else 'step'
+                code = ast.unparse(node.value)
+                yield pytest.param(part, code, id=f'{name} {part} {code[:60]}')
+
+
+@pytest.mark.parametrize('part, code', list(fragments()))
+def test_fragments_build(part, code):
+    value = eval(code)
+    init_default_scope('mmdet')
+    if part == 'step':
+        TRANSFORMS.build(value)
+    elif part.startswith('loss'):
+        MODELS.build(value)
+    else:
+        config = Config.fromfile(ROOT / 'configs/voc0712/yolov2_fl.py')
+        config.merge_from_dict(dict(model=value if part == 'model' else {part: value}))
+        MODELS.build(config.model)
+
+
+def test_enough_fragments():
+    parts = [parameter.values[0] for parameter in fragments()]
+    assert parts.count('bbox_head') == 3 and parts.count('step') == 2 and len(parts) >= 9
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)

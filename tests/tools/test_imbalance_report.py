@@ -235,9 +235,13 @@ def test_usage_errors(tool, refused, tmp_path, data_root):
     file = config(tmp_path, data_root)
     assert '--beta' in refused(main, file, '--beta', '1')
     assert '--input-size' in refused(main, file, '--input-size', '0', '5')
-    # Of many scales it takes none for itself.
+    # Of many scales it takes none for itself, but that of the test.
     many = "type='RandomChoiceResize', scales=[(180, 120), (90, 60)]"
     file.write_text(file.read_text().replace("type='Resize', scale=(180, 120)", many))
+    main([str(file), '--out', str(tmp_path / 'at_test')])
+    found = json.loads((tmp_path / 'at_test/imbalance.json').read_text())
+    assert found['input_size'] == [416, 256]
+    file.write_text(file.read_text() + '\ntest_dataloader = dict(_delete_=True)\n')
     assert 'no Resize step with one scale: give --input-size' in refused(main, file)
     main([str(file), '--input-size', '180', '120', '--out', str(tmp_path / 'out')])
     assert json.loads((tmp_path / 'out/imbalance.json').read_text())['input_size'] == [180, 120]
