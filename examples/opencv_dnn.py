@@ -1,4 +1,4 @@
-"""An exported detector in OpenCV's DNN module: only numpy and opencv-python.
+"""An exported detector in OpenCV's DNN module: only numpy and opencv-python 4.7 or later.
 
 python tools/export.py CONFIG CHECKPOINT --out exported --formats onnx
 python examples/opencv_dnn.py exported/NAME.onnx exported/NAME.json photo.jpg drawn.png

@@ -10,9 +10,10 @@ FAMILIES = (
     '      pip install "setuptools<81" wheel ninja psutil numpy\n'
     '      pip install --no-build-isolation onedl-mmcv==2.3.6\n'
     '      pip install --no-build-isolation onedl-mmdetection==3.5.1 "opencv-python<5"\n'
-    "  - OpenMMLab's own, with PyTorch 2.1 to 2.5 (before 2.3 also numpy<2):\n"
+    "  - OpenMMLab's own, with PyTorch 2.1 to 2.5 (before 2.3 also numpy<2 in the last line):\n"
     '      pip install "setuptools<81" openmim\n'
-    '      mim install --no-build-isolation "mmengine>=0.10" "mmcv>=2.0.0rc4,<2.2" mmdet==3.3.0\n'
+    '      mim install --no-build-isolation "mmengine>=0.10" "mmcv>=2.0.0rc4,<2.2" mmdet==3.3.0 '
+    '"opencv-python<5"\n'
     'Install torch first (https://pytorch.org/get-started): mmcv compiles against it.'
 )
 
@@ -39,6 +40,14 @@ def check_environment() -> None:
             )
     if _version(torch.__version__) < (2, 1):
         raise _error(f'PyTorch {torch.__version__} is too old: this package needs 2.1 or later.')
+    if _version(torch.__version__) < (2, 3):
+        numpy = _require('numpy', 'NumPy is not installed.')
+        if _version(numpy.__version__) >= (2, 0):
+            raise _error(
+                f'PyTorch {torch.__version__} was built for NumPy 1, and NumPy '
+                f'{numpy.__version__} is installed: pip install "numpy<2" "opencv-python<4.12" '
+                '(later OpenCVs want NumPy 2).'
+            )
     if _version(mmcv.__version__) < (2, 0):
         raise _error(f'MMCV {mmcv.__version__} is too old: MMDetection 3 needs 2.0 or later.')
     _require(

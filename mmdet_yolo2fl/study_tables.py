@@ -111,8 +111,9 @@ def summarize(results: list[dict], baseline: str | None, metrics: list[str]) -> 
                 numbers['pairs'] = differences.tolist()
                 is_paired = len(pairs) > 1 and min(len(runs), len(others)) > 1
                 if is_paired and differences.std() > 0:
-                    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-                    numbers['low'], numbers['high'] = float(interval.low), float(interval.high)
+                    free, error = len(pairs) - 1, stats.sem(differences)
+                    interval = stats.t.interval(0.95, free, numbers['difference'], error)
+                    numbers['low'], numbers['high'] = map(float, interval)
             summary[metric] = numbers
         summaries.append(summary)
     return summaries

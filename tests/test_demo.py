@@ -17,6 +17,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_yolo2fl.average_precision import ap_by_class
 from mmdet_yolo2fl.datasets import TinyTrafficDataset
+from tests.test_checkpoints import Hostile
 from tests.tools.conftest import write_data, write_squares
 
 ROOT = Path(__file__).parents[1]
@@ -173,6 +174,36 @@ def test_another_seed_needs_another_folder(run):
         tool('demo')(arguments)
 
 
+@pytest.mark.parametrize('case', ['good', 'hostile', 'of another', 'missing'])
+def test_starts_from_the_weights_of_the_config(run, tmp_path, monkeypatch, case):
+    """It does not resume them, which would run what they call their config."""
+    main, start = tool('demo'), tmp_path / 'start.pth'
+    content = torch.load(run / 'out/epoch_2.pth', weights_only=False)
+    content['meta']['config'] = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    if case == 'hostile':
+        content['meta'] = Hostile(tmp_path / 'ran')
+    if case == 'of another':
+        content['state_dict'] = {f'body.{k}': v for k, v in content['state_dict'].items()}
+    if case != 'missing':
+        torch.save(content, start)
+    config = tmp_path / 'mine.py'
+    config.write_text(f'_base_ = {str(run / "tiny.py")!r}\nload_from = {str(start)!r}\n')
+    arguments = ['--config', str(config), '--out', str(tmp_path / 'out')]
+    told = dict(hostile='untrusted pickle', missing='start.pth', good='begun')
+    told['of another'] = 'does not fit'
+    begun = []
+
+    def train(runner):
+        begun.append((runner.cfg.resume, runner.cfg.load_from))
+        raise ValueError('begun')
+
+    monkeypatch.setattr(main.__globals__['Runner'], 'train', train)
+    with pytest.raises(SystemExit, match=told[case]):
+        main(arguments)
+    assert begun == ([(False, str(start))] if case == 'good' else [])
+    assert not (tmp_path / 'ran').exists()
+
+
 def test_does_nothing_twice(run, capsys):
     out = run / 'out'
     before = {path: path.stat().st_mtime_ns for path in out.rglob('*')}
@@ -204,11 +235,14 @@ class OneSided(TinyTrafficDataset):
 class FindsTheOne(SingleStageDetector):
     """Finds the object of OneSided at its place, mirrored if the image is."""
 
+    mirrored = 0
+
     def predict(self, batch_inputs, batch_data_samples, rescale=True):
         for sample in batch_data_samples:
             width = sample.ori_shape[1]
             box = torch.tensor([[4.0, 8.0, 40.0, 60.0]])
             if sample.get('flip'):
+                FindsTheOne.mirrored += 1
                 box[:, [0, 2]] = width - box[:, [2, 0]]
             sample.pred_instances = InstanceData(
                 bboxes=box, scores=torch.tensor([0.9]), labels=torch.tensor([1])
@@ -221,8 +255,10 @@ def test_test_time_augmentation_keeps_truths_and_boxes_together(run, monkeypatch
     arguments = [str(run / 'tiny.py'), str(run / 'out' / 'epoch_2.pth'), '--tta']
     arguments += ['--work-dir', str(run / 'tta'), '--cfg-options', 'model.type=FindsTheOne']
     arguments += ['test_dataloader.dataset.type=OneSided']
+    monkeypatch.setattr(FindsTheOne, 'mirrored', 0)
     if ours:
         assert tool('test')(arguments)['coco/bbox_mAP'] == 1
+        assert FindsTheOne.mirrored == 3  # of each image a view
         return
     script, found, test = mmdetections_tool('test'), {}, Runner.test
     monkeypatch.setattr(Runner, 'test', lambda self: found.update(test(self)))

@@ -49,6 +49,11 @@ def test_a_working_environment_passes_silently(tmp_path):
     assert import_beside(tmp_path, WORKING) == (0, '')
 
 
+def test_an_old_pytorch_with_its_numpy_passes(tmp_path):
+    old = dict(torch="__version__ = '2.1.2+cu118'", numpy="__version__ = '1.26.4'")
+    assert import_beside(tmp_path, WORKING | old) == (0, '')
+
+
 def test_this_environment_passes():
     check_environment()
 
@@ -58,6 +63,11 @@ def test_this_environment_passes():
     [
         (dict(torch=None), 'PyTorch is not installed'),
         (dict(torch="__version__ = '2.0.1+cu118'"), 'PyTorch 2.0.1+cu118 is too old'),
+        (dict(torch="__version__ = '2.2.2'"), 'NumPy is not installed'),
+        (
+            dict(torch="__version__ = '2.2.2'", numpy="__version__ = '2.2.6'"),
+            'PyTorch 2.2.2 was built for NumPy 1, and NumPy 2.2.6 is installed',
+        ),
         (dict(mmengine=None), 'MMEngine is not installed'),
         (dict(mmcv=None), 'MMCV is not installed'),
         (dict(mmcv="__version__ = '1.7.2'"), 'MMCV 1.7.2 is too old'),

@@ -26,6 +26,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.utils import digit_version
 from torch import nn
 
 from mmdet_yolo2fl import export
@@ -86,6 +87,10 @@ def parse_args(args=None):
         parser.error(f'--checkpoints: {len(args.checkpoints)} for {len(args.configs)} configs')
     if min(args.threads) < 1 or args.repeat < 1:
         parser.error('--threads and --repeat must be at least 1')
+    if digit_version(torch.__version__) < digit_version('2.5'):
+        parser.error(
+            f'PyTorch {torch.__version__} cannot write ONNX, which is compared: it needs 2.5'
+        )
     if not set(args.paths) & set(OPENCV):
         parser.error(f'--paths must have one of {", ".join(OPENCV)}, to compare with')
     return args

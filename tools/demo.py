@@ -25,7 +25,13 @@ from mmengine.runner import Runner
 from mmengine.utils import track_iter_progress
 
 from mmdet_yolo2fl.average_precision import ap_by_class
-from mmdet_yolo2fl.checkpoints import latest_whole_checkpoint, load_only_weights
+from mmdet_yolo2fl.checkpoints import (
+    latest_whole_checkpoint,
+    load_only_weights,
+    verify_checkpoint,
+    verify_initial_checkpoints,
+)
+from mmdet_yolo2fl.detector import check_fit
 from mmdet_yolo2fl.engine import work_dir_lock
 from mmdet_yolo2fl.evaluators import evaluators
 from mmdet_yolo2fl.measure import machine
@@ -78,10 +84,16 @@ def load_config(args):
 def train_and_evaluate(cfg):
     """The runner with its trained model, minutes of training, MMDetection's metrics."""
     load_only_weights()
+    verify_initial_checkpoints(cfg.model)
     latest = latest_whole_checkpoint(cfg.work_dir)
+    cfg.resume = latest is not None
     if latest is not None:
         cfg.load_from = str(latest)
+    elif cfg.get('load_from'):
+        cfg.load_from = str(verify_checkpoint(cfg.load_from))
     runner = Runner.from_cfg(cfg)
+    if cfg.get('load_from'):
+        check_fit(runner.model, cfg.load_from, whole=cfg.resume)
     # The first time the scenes are drawn here, which is no training.
     print(f'{len(runner.train_loop.dataloader.dataset)} images for training')
     start = time.monotonic()
@@ -177,7 +189,8 @@ def main(args=None):
     try:
         with work_dir_lock(args.out):
             runner, minutes, metrics = train_and_evaluate(cfg)
-    except (BlockingIOError, ValueError) as error:  # another process; no checkpoint is whole
+    # Another process is at work; a checkpoint is not there, damaged or of another detector.
+    except (BlockingIOError, FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
     classes = runner.test_dataloader.dataset.metainfo['classes']
     table = ap_by_class(args.out / DETECTIONS, cfg.test_evaluator.get('ann_file'), classes)

@@ -182,6 +182,21 @@ def test_a_rank_without_predictions_takes_part(tmp_path, monkeypatch):
     assert not (tmp_path / 'focal_loss').exists()
 
 
+def test_what_the_ranks_have_seen_is_summed(tmp_path, monkeypatch):
+    """Here of two that see the same."""
+    from mmdet_yolo2fl.engine.hooks import focal_loss_analysis_hook as module
+
+    for name, reduce in dict(one=lambda values: None, two=lambda values: values.mul_(2)).items():
+        monkeypatch.setattr(module, 'all_reduce', reduce)
+        train(tmp_path / name, hooks=(dict(type='FocalLossAnalysisHook', interval=6),))
+    one, two = (
+        load_histories(tmp_path / name / 'focal_loss/history.json') for name in ('one', 'two')
+    )
+    for name, history in one.items():
+        np.testing.assert_allclose(two[name].tables, 2 * np.array(history.tables), rtol=1e-5)
+        np.testing.assert_allclose(two[name].by_class, 2 * np.array(history.by_class), rtol=1e-5)
+
+
 def test_adaptive_state_stands_still():
     pred, labels, _ = batch(5)
     loss = AutomatedFocalLoss().train()

@@ -101,7 +101,9 @@ def refuse(*args, **kwargs) -> str:
 
 def _message(error: BaseException, printed: str) -> str:
     if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, str) else printed.strip()
+        # Without the usage, in which every option has its name.
+        told = printed.strip().rpartition(': error: ')[2]
+        return error.code if isinstance(error.code, str) else told
     return str(error).strip()
 
 

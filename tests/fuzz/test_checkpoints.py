@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 
-from mmdet_yolo2fl.checkpoints import verify_checkpoint
+from mmdet_yolo2fl.checkpoints import verify_checkpoint, verify_resumable
 from mmdet_yolo2fl.detector import load_detector
 from tests.test_checkpoints import Hostile
 
@@ -182,22 +182,61 @@ def test_a_program_in_the_meta_does_not_run(folder, tool):
 
 
 RESUME = {
-    'weights alone': lambda content: content.pop('meta'),
-    'no message hub': lambda content: content.pop('message_hub'),
-    'epoch of text': lambda content: content['meta'].update(epoch='1'),
-    'no iteration': lambda content: content['meta'].pop('iter'),
-    'meta is a list': lambda content: content.update(meta=[1]),
+    'weights alone': (lambda content: content.pop('meta'), 'no state of a training'),
+    'no message hub': (lambda content: content.pop('message_hub'), 'no state of a training'),
+    'no optimizer': (lambda content: content.pop('optimizer'), 'no state of a training'),
+    'epoch of text': (lambda content: content['meta'].update(epoch='1'), "meta['epoch'] is '1'"),
+    'no iteration': (lambda content: content['meta'].pop('iter'), "meta['iter'] is None"),
+    'meta is a list': (lambda content: content.update(meta=[1]), 'its meta'),
 }
+
+
+def training_state(state):
+    return dict(state_dict=state, meta=dict(epoch=1, iter=2), message_hub={}, optimizer={})
 
 
 @pytest.mark.parametrize('case', RESUME)
 def test_what_cannot_be_resumed(folder, tool, case):
     path, _, _, state, _ = folder
-    content = dict(state_dict=state, meta=dict(epoch=1, iter=2), message_hub={})
-    RESUME[case](content)
+    content = training_state(state)
+    (path / 'bad.pth').write_bytes(saved(content))
+    verify_resumable(path / 'bad.pth')
+    change, told = RESUME[case]
+    change(content)
     (path / 'bad.pth').write_bytes(saved(content))
     args = arguments('train', folder, path / 'bad.pth')
-    refuse('checkpoint', ('resume', case), lambda: tool('train')(args), ['bad.pth'])
+    message = refuse('checkpoint', ('resume', case), lambda: tool('train')(args), ['bad.pth'])
+    assert told in message
+
+
+@pytest.mark.parametrize(
+    'case, option',
+    [('another detector', 'load_from={}')]
+    + [(case, '--resume') for case in ('another detector', 'one weight missing', 'other shape')],
+)
+def test_no_training_begins_with_weights_of_another(training, world, tool, case, option):
+    state, bad = torch.load(world[2]), training.with_name('bad.pth')
+    unfit = torch.load(io.BytesIO(CASES[case](state, None)))
+    bad.write_bytes(saved(training_state(unfit)))
+    how = ['--resume', str(bad)] if option == '--resume' else ['--cfg-options', option.format(bad)]
+    args = [str(training), '--work-dir', 'out', *how]
+    message = refuse('checkpoint', (case, option), lambda: tool('train')(args), ['bad.pth'])
+    assert 'does not fit' in message
+    assert not list(training.parent.rglob('epoch_*'))
+
+
+@pytest.mark.parametrize('name', ['test', 'compare_opencv'])
+def test_a_config_of_a_resumed_training_resumes_no_test(folder, tool, name):
+    """MMEngine would run what the checkpoint calls its config."""
+    path, _, config, state, _ = folder
+    mark, resumed = path / 'mark', path / 'resumed.py'
+    resumed.write_text(f'_base_ = {str(config)!r}\nresume = True\n')
+    program = f'from pathlib import Path\nPath({str(mark)!r}).touch()\n'
+    meta = dict(epoch=1, iter=2, config=program)
+    (path / 'good.pth').write_bytes(saved(training_state(state) | dict(meta=meta)))
+    options = dict(test=['--work-dir', 'out'], compare_opencv=['--out', 'out', '--images', '1'])
+    tool(name)([str(resumed), str(path / 'good.pth'), *options[name]])
+    assert not mark.exists()
 
 
 @pytest.fixture(scope='module')

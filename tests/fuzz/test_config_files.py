@@ -81,27 +81,6 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def training(world, tmp_path, monkeypatch):
-    """A config that trains an epoch of four images in a second, in an empty folder."""
-    data, config, _ = world
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / 'good.py'
-    path.write_text(
-        f"""
-_base_ = {str(config)!r}
-train_cfg = dict(max_epochs=1, val_interval=9)
-train_dataloader = dict(
-    batch_size=2, num_workers=0, persistent_workers=False,
-    dataset=dict(
-        _delete_=True, type='CocoDataset', data_root={str(data)!r}, ann_file='train.json',
-        data_prefix=dict(img=''), metainfo=dict(classes=('red', 'blue')), pipeline=_base_.pipeline))
-default_hooks = dict(checkpoint=dict(save_best=None))
-"""
-    )
-    return path
-
-
 @pytest.mark.parametrize('case', FILES)
 def test_bad_files(training, tool, case):
     text = FILES[case]

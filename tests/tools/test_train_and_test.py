@@ -1,4 +1,5 @@
 import argparse
+import json
 import os
 import pickle
 import random
@@ -169,6 +170,26 @@ def test_test_out_show_dir_tta(folder, config, checkpoint, tool, in_folder):
     flipped = main([*common, '--tta', '--cfg-options', *options])
     assert {path: path.read_bytes() for path in work_dir.glob('*.py')} == before
     assert plain.keys() == flipped.keys() and 'coco/bbox_mAP_50' in plain
+
+
+@pytest.mark.parametrize('name', ['train', 'test'])
+def test_the_annotations_of_the_evaluation_are_looked_at_first(
+    config, checkpoint, tool, refused, tmp_path, name
+):
+    file = tmp_path / 'mine.json'
+    image = dict(id=1, file_name='none.jpg', width=60, height=40)
+    box = dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], area=81, iscrowd=0)
+    categories = [dict(id=1, name='car')]
+    file.write_text(json.dumps(dict(images=[image], annotations=[box], categories=categories)))
+    mine = tmp_path / 'mine.py'
+    mine.write_text(
+        f'_base_ = {str(config)!r}\n'
+        f'data = dict(_delete_=True, type="CocoDataset", ann_file={str(file)!r}, pipeline=[])\n'
+        'val_dataloader = dict(dataset=data)\ntest_dataloader = dict(dataset=data)\n'
+    )
+    args = [mine, *([checkpoint] if name == 'test' else []), '--work-dir', tmp_path / 'out']
+    assert f'{file}' in (message := refused(tool(name), *args)) and 'none.jpg' in message
+    assert not list(tmp_path.rglob('*.pth'))
 
 
 def test_tta_views():
@@ -439,6 +460,16 @@ def test_two_processes(folder, config, checkpoint):
     # Each of the two has seen half of the four images, one at a time.
     meta = torch.load(folder / 'two/epoch_1.pth', weights_only=False)['meta']
     assert meta['iter'] == 2
+
+    # And so has each in a test, of which one process makes a file of all four.
+    command = [ROOT / 'tools/dist_test.sh', config, checkpoint, '2', '--work-dir', 'both']
+    run = subprocess.run(
+        ['bash', *command, '--out', 'both.pkl'], cwd=folder, env=env, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = pickle.loads((folder / 'both.pkl').read_bytes())
+    assert len({one['img_id'] for one in found}) == len(found) == 4
+    assert not list((folder / 'both').rglob('*.pth'))
 
 
 @pytest.mark.parametrize('name', ['dist_train.sh', 'dist_test.sh'])

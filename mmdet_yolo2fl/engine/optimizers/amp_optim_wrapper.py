@@ -18,6 +18,10 @@ _ISAS_WITHOUT_BFLOAT16 = (
 )
 
 
+# Not in every PyTorch.
+_BFLOAT16_TESTS = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
+
+
 def has_fast_bfloat16() -> bool:
     """Whether the CPU multiplies in bfloat16 (AVX512-BF16 or AMX) instead of emulating it.
 
@@ -26,8 +30,7 @@ def has_fast_bfloat16() -> bool:
     """
     if os.environ.get('ONEDNN_MAX_CPU_ISA', '').upper() in _ISAS_WITHOUT_BFLOAT16:
         return False
-    tests = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')  # not in every PyTorch
-    return any(getattr(torch.cpu, test, bool)() for test in tests)
+    return any(getattr(torch.cpu, test, bool)() for test in _BFLOAT16_TESTS)
 
 
 def _disabled_scaler():
@@ -81,9 +84,17 @@ class YOLOV2AmpOptimWrapper(AmpOptimWrapper):
         self.cast_dtype = torch.bfloat16
         self._autocast = device == 'cpu' and (dtype is not None or has_fast_bfloat16())
         if not self._autocast:
-            print_log(
+            reason = (
                 'This processor has neither AVX512-BF16 nor AMX, or may not use them: training in '
-                'float32, which is faster here.',
+                'float32, which is faster here.'
+            )
+            if device == 'cpu' and not any(hasattr(torch.cpu, test) for test in _BFLOAT16_TESTS):
+                reason = (
+                    f'PyTorch {torch.__version__} cannot tell whether this processor computes in '
+                    "bfloat16: training in float32. optim_wrapper.dtype='bfloat16' asks for it."
+                )
+            print_log(
+                reason,
                 logger='current',
                 level=logging.WARNING,
             )
