@@ -82,7 +82,8 @@ def cluster_anchors(
         np.ndarray: ``(num_anchors, 2)`` in the unit of ``sizes``, from small to large area.
 
     Raises:
-        ValueError: If a size is not positive, or there are fewer distinct sizes than clusters.
+        ValueError: If a size is not positive, or there are fewer distinct sizes, to 1e-6,
+            than clusters.
     """
     sizes = np.asarray(sizes, float).reshape(-1, 2)
     if not (np.isfinite(sizes) & (sizes > 0)).all():
@@ -91,7 +92,8 @@ def cluster_anchors(
         raise ValueError(
             f'num_anchors and restarts must be 1 or more, got {num_anchors}, {restarts}'
         )
-    points, counts = np.unique(sizes, axis=0, return_counts=True)
+    # Equal boxes at other places differ by rounding.
+    points, counts = np.unique(sizes.round(6), axis=0, return_counts=True)
     if len(points) < num_anchors:
         raise ValueError(f'{num_anchors} anchors need as many distinct boxes, got {len(points)}')
     rng = np.random.default_rng(seed)

@@ -91,7 +91,7 @@ PRESETS = dict(
     ),
 )
 
-TOO_SMALL = 'boxes that are less than a pixel'
+TOO_SMALL = 'boxes that are a pixel or less'
 
 CONFIG = Template("""# $names: written by tools/new_config.py, yours to change.
 _base_ = [
@@ -348,7 +348,7 @@ def make_config(
     except ValueError as error:
         reasons = ', '.join(f'{reason}: {number}' for reason, number in skipped.items())
         raise ValueError(f'{error}. Left out: {reasons or "nothing"}') from error
-    is_seen = (sizes >= 1).all(1)  # else FilterAnnotations drops them
+    is_seen = (sizes > 1).all(1)  # else FilterAnnotations drops them
     if not is_seen.all():
         skipped[f'training: {TOO_SMALL} at {size[0]} x {size[1]}'] = int((~is_seen).sum())
     sizes = sizes[is_seen] / stride

@@ -187,7 +187,7 @@ RESUME = {
     'no optimizer': (lambda content: content.pop('optimizer'), 'no state of a training'),
     'epoch of text': (lambda content: content['meta'].update(epoch='1'), "meta['epoch'] is '1'"),
     'no iteration': (lambda content: content['meta'].pop('iter'), "meta['iter'] is None"),
-    'meta is a list': (lambda content: content.update(meta=[1]), 'its meta'),
+    'meta is a list': (lambda content: content.update(meta=[1]), 'no state of a training'),
 }
 
 

@@ -85,7 +85,7 @@ def test_boxes_that_the_network_does_not_see(voc, tmp_path, tool, capsys):
     arguments = [str(out), '--voc', str(voc), '--num-anchors', '1', '--network', 'tiny']
     tool('new_config')([*arguments, '--size', '64', '64'])
     printed = capsys.readouterr().out
-    assert 'out, training: boxes that are less than a pixel at 64 x 64: 1\n  (A larger' in printed
+    assert 'out, training: boxes that are a pixel or less at 64 x 64: 1\n  (A larger' in printed
     assert 'Clustered from 2 boxes' in out.read_text()
 
 

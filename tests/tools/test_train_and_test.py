@@ -179,12 +179,14 @@ def test_the_annotations_of_the_evaluation_are_looked_at_first(
     file = tmp_path / 'mine.json'
     image = dict(id=1, file_name='none.jpg', width=60, height=40)
     box = dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], area=81, iscrowd=0)
-    categories = [dict(id=1, name='car')]
+    names = ('car', 'truck', 'pedestrian', 'cyclist')
+    categories = [dict(id=number, name=name) for number, name in enumerate(names, 1)]
     file.write_text(json.dumps(dict(images=[image], annotations=[box], categories=categories)))
     mine = tmp_path / 'mine.py'
     mine.write_text(
         f'_base_ = {str(config)!r}\n'
-        f'data = dict(_delete_=True, type="CocoDataset", ann_file={str(file)!r}, pipeline=[])\n'
+        f'data = dict(_delete_=True, type="CocoDataset", ann_file={str(file)!r}, pipeline=[],'
+        f' metainfo=dict(classes={names}))\n'
         'val_dataloader = dict(dataset=data)\ntest_dataloader = dict(dataset=data)\n'
     )
     args = [mine, *([checkpoint] if name == 'test' else []), '--work-dir', tmp_path / 'out']

@@ -22,6 +22,6 @@ optim_wrapper = dict(
     paramwise_cfg=dict(bias_decay_mult=0.0, norm_decay_mult=0.0),
     accumulative_counts=accumulate,
 )
-# The rate is for 64 images. `--auto-scale-lr` looks at mini-batches alone, hence 8: change the
-# batch size, and it adapts the rate to `accumulate` times that.
-auto_scale_lr = dict(enable=False, base_batch_size=8)
+# The rate is for 64 images. `--auto-scale-lr` looks at mini-batches alone: change the batch size,
+# and it adapts the rate to `accumulate` times that.
+auto_scale_lr = dict(enable=False, base_batch_size=64 // accumulate)

@@ -62,7 +62,7 @@ class DarknetJitter(BaseTransform):
 
     alexeyab (the same function of AlexeyAB/darknet, built with OpenCV): each side is cropped by
     up to ``jitter`` of the width or height, or extended as much with the image's mean colour,
-    and the rest is stretched to the network input. Boxes of less than a pixel are dropped.
+    and the rest is stretched to the network input. Boxes of a pixel or less are dropped.
 
     In both, boxes are clipped to the input, and an image may be left with none.
 

@@ -22,8 +22,8 @@ class ClassWeightHook(Hook):
     ``custom_hooks = [dict(type='ClassWeightHook')]`` is all. The boxes of each class are counted
     in the annotations, as an epoch shows them: ``RepeatDataset`` and ``ClassBalancedDataset``
     count, a sampler such as ``ClassAwareSampler``, which balances already, does not. The mean of
-    the weights is 1. It is the positive term of a sigmoid loss that they multiply. A resumed run
-    counts again, and finds the same.
+    the weights of the classes with boxes is 1. It is the positive term of a sigmoid loss that they
+    multiply. A resumed run counts again, and finds the same.
 
     Args:
         method (str): 'effective_number' (arXiv:1901.05555) or 'inverse_frequency'. Defaults to

@@ -14,8 +14,8 @@ from ..backbones.darknet import ACT_CFG, NORM_CFG
 def darknet_reorg(x: Tensor) -> Tensor:
     """Darknet's ``[reorg] stride=2``: ``(N, C, H, W)`` to ``(N, 4C, H/2, W/2)``.
 
-    It is not a space-to-depth: Darknet reads the map as one with C/4 channels and twice the
-    height before it gathers, so neighbouring pixels of one channel do not stay together.
+    It is not a space-to-depth: Darknet reads the map as one with C/4 channels, twice the height and
+    twice the width before it gathers, so neighbouring pixels of one channel do not stay together.
     """
     n, c, h, w = x.shape
     x = x.reshape(n, c // 4, h, 2, w, 2).permute(0, 3, 5, 1, 2, 4)
