@@ -506,18 +506,25 @@ def test_the_picture_of_what_is_no_share(tmp_path):
     for number, one in enumerate(results):
         one['metrics']['PQ'] = 41.0 + number
     curves = {'plain': {0: [(4000, 30.0), (8000, 41.0)]}}
-    precision, quality, curve = draw(results, curves, 'plain', ['AP50', 'PQ'], 'PQ').axes
+    figure = draw(results, curves, 'plain', ['AP50', 'PQ'], 'PQ')
+    panels = {axis.get_title(): axis for axis in figure.axes}
+    precision, quality, curve = (panels[name] for name in ('AP50', 'PQ', 'PQ during training'))
     assert precision.get_xlabel().startswith('points; ') and quality.get_xlabel()[0] == 'm'
     assert quality.lines[0].get_xdata() == [41.0] and precision.lines[0].get_xdata() == [50.0]
     assert curve.lines[0].get_ydata().max() == 41.0
+    differences = [panels[f'{name} against plain'] for name in ('AP50', 'PQ')]
+    shown = [axis.containers[0].lines[0].get_xdata()[0] for axis in differences]
+    assert shown == pytest.approx([10.0, 1.0])
 
 
 def test_one_evaluation_is_no_curve():
     results = [result('plain', 0, 0.5), result('focal', 0, 0.6)]
     once = {'plain': {0: [(3, 0.5)]}, 'focal': {0: [(3, 0.6)]}}
-    assert len(draw(results, once, 'plain', ['AP50', 'AP']).axes) == 2
+    # Means, and below them the differences.
+    assert len(draw(results, once, 'plain', ['AP50', 'AP']).axes) == 4
+    assert len(draw(results, once, None, ['AP50', 'AP']).axes) == 2
     twice = once | {'focal': {0: [(1, 0.3), (3, 0.6)]}}
-    assert len(draw(results, twice, 'plain', ['AP50', 'AP']).axes) == 3
+    assert len(draw(results, twice, 'plain', ['AP50', 'AP']).axes) == 5
 
 
 @pytest.mark.parametrize(
