@@ -77,7 +77,7 @@ NAMES = [
     'no_such_module', 'custom_imports', 'in_channels', 'batch_size', 'max_epochs', 'lr',
     'learning rate', 'anchor', 'model', 'No is not', 'cfg-options', 'KEY=VALUE', 'num_classes',
     'gamma', 'normalizer', 'prior_prob', 'none', 'green', 'interval', 'num_workers', 'seed',
-    'pad_size', 'circular', 'type', 'dict', 'loss',
+    'pad_size', 'circular', 'type', 'dict', 'loss', 'annotation file',
 ]  # fmt: skip
 
 

@@ -84,6 +84,29 @@ def test_any_number_of_classes(classes, kind):
     compare(BalancedFocalLoss().terms, logits, target, score, soft[:, :1])
 
 
+@pytest.mark.parametrize('weighted', [False, True])
+def test_elements_that_stand_for_themselves_have_four_columns(weighted, monkeypatch):
+    """Else every size of image would compile anew for YOLOv3's objectness."""
+    seen, launch = set(), focal_triton._launch
+
+    def noted(out, grad_output, logits, *arguments):
+        seen.add(logits.shape[1])
+        launch(out, grad_output, logits, *arguments)
+
+    monkeypatch.setattr(focal_triton, '_launch', noted)
+    terms = BalancedFocalLoss(gamma=1.5).terms
+    for shape, columns in (((2, 507), 2), ((4, 75), 4), ((3, 43), 1), ((9, 1), 1), ((8, 1), 4)):
+        logits, target, weight = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+        compare(terms, logits * 8 - 4, target.round(), None, weight if weighted else None)
+        assert seen == {columns}
+        seen.clear()
+    # One weight for each row, or an alpha for each class, wants the rows.
+    logits, target = torch.randn(4, 6), torch.rand(4, 6).round()
+    compare(terms, logits, target, None, torch.rand(4, 1))
+    compare(BalancedFocalLoss(alpha=[0.1] * 6).terms, logits, target, None, None)
+    assert seen == {6}
+
+
 def test_small_losses_keep_their_digits():
     """Well classified elements of cross entropy, of which a detector has most."""
     logits = torch.linspace(-30, 0, 300).reshape(60, C)

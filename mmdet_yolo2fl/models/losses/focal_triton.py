@@ -245,6 +245,14 @@ def triton_focal_sum(
             if isinstance(value, Tensor)
         }
     )
+    # Triton compiles for each number of columns. Where every element stands for itself four will
+    # do, whatever the head has, as YOLOv3's objectness all predictions of an image.
+    is_by_class = any(isinstance(term, Tensor) and term.numel() > 1 for term in terms)
+    shapes = {x.shape for x in (logits, target, weight) if x is not None}
+    if len(shapes) == 1 and not is_by_class:
+        columns = math.gcd(logits.numel(), 4)
+        logits, target = logits.reshape(-1, columns), target.reshape(-1, columns)
+        weight = None if weight is None else weight.reshape(-1, columns)
     # The kernels count elements one after another.
     contiguous = (None if x is None else x.contiguous() for x in (logits, target, score, weight))
     return _TritonFocalSum.apply(*contiguous, terms)
