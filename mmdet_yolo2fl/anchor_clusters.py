@@ -201,7 +201,7 @@ def resize_step(
         tuple[tuple[int, int], str]: The second is that of ``resizing.way_of``.
 
     Raises:
-        ValueError: If there is no such step with one scale, and neither size is given.
+        ValueError: If there is no such step, or none with one scale, and no size in its place.
     """
     ways = []
     for step in pipeline:
@@ -216,7 +216,7 @@ def resize_step(
         if len(scale) == 2 and all(isinstance(side, int) for side in scale):
             return scale, way_of(step)
         ways.append(way_of(step))
-    size = input_size or otherwise
+    size = input_size or (otherwise if ways else None)
     if size is None:
         raise ValueError(
             'the training pipeline has no Resize step with one scale: give --input-size'

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mmengine.config import Config, ConfigDict
 
-from .config_parts import leaves, type_name, unwrapped
+from .config_parts import leaf_datasets, leaves, type_name, unwrapped
 from .datasets.transforms.darknet_resize import GREY
 
 
@@ -29,9 +29,10 @@ def size_at_test(config: Mapping) -> tuple[int, int] | None:
     """Width and height of the first step of a config's test pipeline that has one size; None if
     there is none."""
     dataset = (config.get('test_dataloader') or {}).get('dataset')
-    for step in unwrapped(dataset).get('pipeline') or () if dataset else ():
+    parts = leaf_datasets(dataset) if dataset else ()
+    for step in (step for _, pipeline in parts for step in pipeline):
         scale = step.get('scale') or (step.get('width'), step.get('height'))
-        sides = (scale, scale) if isinstance(scale, int) else tuple(scale)
+        sides = tuple(scale) if isinstance(scale, (list, tuple)) else (scale, scale)
         is_size = len(sides) == 2 and all(isinstance(side, int) for side in sides)
         if is_size and 'Resize' in type_name(step):
             return sides

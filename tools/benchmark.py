@@ -463,9 +463,13 @@ def read_times(file):
     if not rows or lacking:
         raise SystemExit(f'{file}: no table of tools/benchmark.py, it lacks {sorted(lacking)}')
     types = dict(config=str, mode=str, machine=str, batch=int)
-    return [
-        {key: types.get(key, float)(value) for key, value in row.items() if value} for row in rows
-    ]
+    try:
+        return [
+            {key: types.get(key, float)(value) for key, value in row.items() if value}
+            for row in rows
+        ]
+    except ValueError as error:
+        raise SystemExit(f'{file}: no table of tools/benchmark.py: {error}') from error
 
 
 def add_accuracy(args, rows):

@@ -74,6 +74,7 @@ def parse_args(args=None):
     parser.add_argument('--interval', type=int, default=50, help="the hook's (default: 50)")
     args = parser.parse_args(args)
     args.cfg = read_config(args, parser)
+    begin_anew(args.cfg)
     load_only_weights()
     try:
         verify_initial_checkpoints(args.cfg.model)
@@ -87,7 +88,6 @@ def parse_args(args=None):
 def main(args=None):
     args = parse_args(args)
     cfg = args.cfg
-    begin_anew(cfg)
     cfg.custom_hooks = [
         hook for hook in cfg.get('custom_hooks', []) if hook.type != 'FocalLossAnalysisHook'
     ]

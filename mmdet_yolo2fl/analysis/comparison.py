@@ -199,15 +199,21 @@ def write_again(table: Path, out: Path | None = None) -> str:
         str: The table as Markdown.
 
     Raises:
-        ValueError: If a number is none.
+        ValueError: If a number is missing or none, or a row lacks a class of another.
     """
     lines = []
     for number, line in enumerate(read_table(table)[1], 2):
         texts = {key: line.pop(key) for key in ('row', 'seed', 'name')}
         try:
-            lines.append(texts | {key: float(x) if x else None for key, x in line.items()})
+            # Where there is no object, there is no AP.
+            may_lack = [key for key in line if key.startswith('ap') and not line[key]]
+            numbers = {key: None if key in may_lack else float(x) for key, x in line.items()}
         except (TypeError, ValueError) as error:
             raise ValueError(f'{table}, line {number}: {error!r}') from error
+        lines.append(texts | numbers)
+    rows, names = ({line[key] for line in lines} for key in ('row', 'name'))
+    if not lines or len({(line['row'], line['name']) for line in lines}) < len(rows) * len(names):
+        raise ValueError(f'{table}: expected a line for each class of each row')
     beside = table.with_suffix('.md')
     title = beside.read_text('utf-8').split(':\n')[0] if beside.is_file() else table.stem
     return _write_means((out or table.parent) / table.name, lines, title)[0]

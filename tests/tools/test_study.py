@@ -418,8 +418,13 @@ def test_errors_from_their_table_alone(tool, refused, tmp_path, capsys):
     (tmp_path / 'mine.md').write_text('Some data, IoU 0.5:\n\n|')
     tool('plot_study')([str(table)])
     assert (tmp_path / 'mine.md').read_text().startswith('Some data, IoU 0.5:\n\n| class |')
-    table.write_text(table.read_text().replace('.4', 'x'))
+    text, b_of_a_bus = table.read_text(), 'b,0,bus,1,.5,0,0,0,0,0,0,0,.4,.8,'
+    table.write_text(text.replace('.4', 'x'))
     assert 'mine.csv, line 2: ' in refused(tool('plot_study'), table)
+    head, *_ = text.splitlines()
+    for lines in ([], ['a,0,car,10,.5,,3,1,0,1,0,1,.4,.8,'], [*text.splitlines()[1:], b_of_a_bus]):
+        table.write_text('\n'.join([head, *lines]) + '\n')
+        assert 'mine.csv' in refused(tool('plot_study'), table)
 
 
 def test_the_errors_of_the_finalists_are_those_of_their_table(tool, tmp_path):
