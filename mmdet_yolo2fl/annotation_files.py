@@ -28,11 +28,18 @@ def image_size(path: str | Path) -> tuple[int, int, int]:
         image or turn it upside down, 5 to 8 lay it on its side; else 0.
 
     Raises:
-        UNREADABLE: If it is no image that Pillow reads.
+        UNREADABLE: If it is no image that Pillow reads, and, of large ones, OpenCV.
     """
-    with Image.open(path) as image:
-        width, height = image.size
-        orientation = image.getexif().get(ORIENTATION, 1)
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Pillow's own of a PNG looks for a note behind the pixels, and decodes them all.
+            getexif = Image.Image.getexif if image.format == 'PNG' else type(image).getexif
+            orientation = getexif(image).get(ORIENTATION, 1)
+    except Image.DecompressionBombError:  # OpenCV reads larger ones
+        if not opencv_reads(path):
+            raise
+        return *mmcv.imread(path).shape[1::-1], 0
     if orientation not in range(2, 9):
         return width, height, 0
     # It depends on the format and on the place of the note whether OpenCV follows it.

@@ -269,22 +269,24 @@ def voc_datasets(root: Path, train: str, val: str) -> tuple[dict, dict, dict, Co
     return dataset(train), dataset(val), evaluator, Counter(dict(sorted(counts.items())))
 
 
-def shared_images(datasets: tuple[dict, dict, dict, Counter]) -> tuple[int, int]:
+def shared_images(datasets: tuple[dict, dict, dict, Counter], keep_empty: bool) -> tuple[int, int]:
     """How many images of the validation are trained on too, and how many it has.
 
     Args:
         datasets (tuple): Of :func:`coco_datasets` or :func:`voc_datasets`.
+        keep_empty (bool): Whether images without objects are trained on.
     """
     train, val, _, counts = datasets
-    about = dict(pipeline=[], test_mode=True, metainfo=dict(classes=tuple(counts)))
+    about = dict(pipeline=[], metainfo=dict(classes=tuple(counts)))
+    wanted = dict(filter_cfg=dict(filter_empty_gt=not keep_empty, min_size=0))
 
-    def files(config):
-        data = DATASETS.build({**config, **about})
+    def files(config, **how):
+        data = DATASETS.build({**config, **about, **how})
         return {
             os.path.realpath(data.get_data_info(index)['img_path']) for index in range(len(data))
         }
 
-    trained, validated = files(train), files(val)
+    trained, validated = files(train, **wanted), files(val, test_mode=True)
     return len(trained & validated), len(validated)
 
 

@@ -39,7 +39,7 @@ from mmdet_yolo2fl.imbalance import (
 from mmdet_yolo2fl.models import BalancedFocalLoss, YOLOV2Head
 from mmdet_yolo2fl.resizing import size_at_test
 from mmdet_yolo2fl.tables import markdown_table
-from mmdet_yolo2fl.whole_files import write_png, write_text
+from mmdet_yolo2fl.whole_files import make_folder, write_png, write_text
 
 MAX_IMAGES = 200
 STUDY = Template("""# Which loss for $config? Yours to change: docs/study.md.
@@ -344,8 +344,9 @@ def draw(figures):
 def main(args=None):
     args, parser = parse_args(args)
     try:
+        make_folder(args.out)
         figures = collect(args)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     if args.study and not figures['loss']['objectness']:
         parser.error(
@@ -354,7 +355,6 @@ def main(args=None):
             'docs/study.md, with the lines that this tool prints without --study'
         )
     text = report(figures)
-    args.out.mkdir(parents=True, exist_ok=True)
     write_text(args.out / 'imbalance.json', json.dumps(figures, indent=2))
     write_text(args.out / 'report.md', text + '\n')
     write_png(args.out / 'imbalance.png', draw(figures), dpi=90)

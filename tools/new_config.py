@@ -141,7 +141,7 @@ def main(args=None):
         print('  (With --keep-empty they are trained on, too: on what is no object.)')
     if any(TOO_SMALL in reason for reason in skipped):
         print('  (A larger --size sees them, or photos cut into tiles.)')
-    shared, validated = shared_images(found)
+    shared, validated = shared_images(found, args.keep_empty)
     if shared:
         print(
             f'{shared} of the {validated} validation images are trained on, too: its figures will '

@@ -139,7 +139,9 @@ def coco_to_darknet(
     Raises:
         FileNotFoundError: If the annotations or an image is missing.
         ValueError: If the annotations are damaged; names the annotation and the key. If an image or
-            a label that no earlier call has made would be lost, or if the folder has a blank in it.
+            a label that no earlier call has made would be lost (a label beside a link to its image,
+            or beside an equal copy, is taken for one of an earlier call), or if the folder has a
+            blank in it.
     """
     annotations, out, report = Path(annotations), Path(out), Report()
     if len(out.as_posix().split()) > 1:

@@ -248,7 +248,7 @@ def left_out(one: dict, is_object: bool, image: tuple | None, evaluates: bool) -
     if one.get('iscrowd'):
         return IGNORED
     if evaluates and one['id'] == 0:
-        return 'annotations of id 0, which pycocotools never finds: count from 1'
+        return f'annotations of id 0, which pycocotools never finds (count from 1){counted}'
     return None
 
 
@@ -315,7 +315,9 @@ def _check_voc(data: XMLDataset, skipped: Counter, look: Look, _: Mapping) -> No
         path = Path(data.sub_data_root, data.ann_subdir, f'{name}.xml')
         where = f'{data.ann_file}: {name!r}'
         if look.at_files:
-            others = [] if image.is_file() else sorted(image.parent.glob(f'{glob.escape(name)}.*'))
+            others = (
+                [] if image.is_file() else sorted(image.parent.glob(f'{glob.escape(image.stem)}.*'))
+            )
             if others:
                 raise FileNotFoundError(
                     f"{where}: there is {others[0]}, but MMDetection's XMLDataset reads .jpg only: "

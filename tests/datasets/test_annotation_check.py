@@ -188,7 +188,7 @@ def turn(path, orientation=6):
 
 
 @pytest.mark.parametrize('write', [coco, voc])
-def test_an_image_that_lies_across_its_annotation(tmp_path, write):
+def test_an_image_that_lies_across_its_annotation(tmp_path, write, monkeypatch):
     cfg = write(tmp_path)
     assert not check_annotations(cfg, sizes=True)
     image = tmp_path / ('1.jpg' if write is coco else 'JPEGImages/my photo.jpg')
@@ -220,6 +220,14 @@ def test_an_image_that_lies_across_its_annotation(tmp_path, write):
     # Others may read what OpenCV does not.
     for steps in ([dict(type='LoadMine')], [dict(type='LoadImageFromFile', imdecode_backend='a')]):
         assert not check_annotations(cfg | dict(pipeline=steps), sizes=True)
+    # Pillow is afraid of large ones, which OpenCV reads.
+    cv2.imwrite(str(image), np.zeros((40, 60, 3), np.uint8))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 60 * 40 // 3)
+    assert image_size(image) == (60, 40, 0)
+    assert not check_annotations(cfg | by_opencv, sizes=True)
+    cv2.imwrite(str(image), np.zeros((30, 90, 3), np.uint8))
+    with pytest.raises(ValueError, match=f'{image.name}.*90x30.*60x40'):
+        check_annotations(cfg | by_opencv, sizes=True)
     image.unlink()
     ignoring = TRANSFORMS.build(dict(type='CheckedLoadImageFromFile', ignore_empty=True))
     assert ignoring(data.get_data_info(0)) is None
