@@ -92,7 +92,9 @@ class PruningHook(Hook):
         self.values.append(value)
         self.trial.report(value, len(self.values))
         if self.trial.should_prune():
-            raise optuna.TrialPruned(f'{self.metric} {value:.4f} after {len(self.values)} epochs')
+            raise optuna.TrialPruned(
+                f'{self.metric} {value:.4f} after {len(self.values)} validations'
+            )
 
 
 def first_precision(metrics: dict) -> str:

@@ -141,7 +141,6 @@ def load_images(args, cfg, detector):
         ValueError: If there are none, or if a program could not make them from what it is told.
     """
     dataset_cfg = unwrapped(deepcopy(cfg.test_dataloader.dataset))
-    resize_to(dataset_cfg, args.size)
     if args.images:
         dataset_cfg['lazy_init'] = True
         classes = DATASETS.build(dataset_cfg).metainfo['classes']
@@ -273,6 +272,7 @@ def main(args=None):
         check_data(cfg, parser, 'test')
     try:
         check_size(args, cfg)
+        resize_to(cfg.test_dataloader.dataset, args.size)
         detector = export.load_yolov2(cfg, args.checkpoint, not args.no_fuse)
         suppress_plainly(detector.bbox_head.test_cfg)
         batches, classes, photo = load_images(args, cfg, detector)

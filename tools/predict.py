@@ -23,9 +23,11 @@ except ImportError as error:
     sys.exit(str(error))
 
 import argparse
+import signal
 from pathlib import Path
 
 import cv2
+from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmdet_yolo2fl.inference import (
@@ -120,6 +122,8 @@ def refuse_unknown(args, sources, writers):
 def run(args, inferencer, sources, flag, writers):
     """Predict everything; what could not be read, and whether it was broken off."""
     problems, boxes, done = [], 0, 0
+    # A service that is stopped keeps what there is, as with Ctrl-C.
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
     try:
         with Progress(*columns, TimeRemainingColumn()) as progress:
@@ -144,6 +148,8 @@ def run(args, inferencer, sources, flag, writers):
                 progress.update(task, advance=len(batch))
     except KeyboardInterrupt:
         print('Broken off; what was predicted so far is kept.')
+    finally:
+        signal.signal(signal.SIGTERM, former)
     return done, boxes, problems
 
 
@@ -163,6 +169,14 @@ def main(args=None):
             raise ValueError(f'{" ".join(args.inputs)}: nothing but the predictions in {args.out}')
         inferencer = load_inferencer(cfg, args.checkpoint, args.device)
         make_folder(args.out)
+        lock = FileLock(args.out / '.predict.lock')
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise BlockingIOError(
+                f'{args.out}: another prediction is being written there; give this one a folder of '
+                'its own by --out'
+            ) from error
         writers = Writers(
             args.out,
             inferencer.model.dataset_meta['classes'],
@@ -179,6 +193,7 @@ def main(args=None):
             done, boxes, problems = run(args, inferencer, sources, reading_flag(cfg), writers)
         finally:
             paths = writers.close()
+            lock.release()
     except (OSError, ValueError, cv2.error) as error:  # a full disk, no codec, no window
         sys.exit(str(error))
     if done:

@@ -34,6 +34,10 @@ def find_runs(folder: Path) -> list[Path]:
     if any(found for pattern in ('*.py', *CHECKPOINTS) for found in folder.glob(pattern)):
         return [folder]
     inside = [Path(path) for path, _, names in os.walk(folder, followlinks=True) if _is_run(names)]
+    # What a study has put aside of a run that it has made anew.
+    inside = [
+        run for run in inside if not (run.name.startswith('before_') and is_of_study(run.parent))
+    ]
     runs = [run for run in inside if is_of_study(run, ended=True) or not is_of_study(run)]
     if inside and not runs:
         raise ValueError(f'{folder}: no run in it has ended yet: {", ".join(map(str, inside))}')

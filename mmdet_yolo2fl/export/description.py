@@ -40,8 +40,8 @@ def describe(cfg: Config, detector: nn.Module, classes: Sequence[str], size: tup
             # Images come as BGR, as OpenCV reads them.
             channels=('RGB' if pre._channel_conversion else 'BGR') if channels == 3 else 'grey',
             size=list(size),
-            # Where a file leaves its size free; one for 320x240 does not.
-            multiple_of=stride if all(side % stride == 0 for side in size) else 1,
+            # Where a file leaves its size free (formats.py); one for 320x240 does not.
+            multiple_of=32 if all(side % 32 == 0 for side in size) else 1,
             # (pixel in 0..255 - mean) / std
             mean=pre.mean.flatten().tolist() if normalize else [0.0] * channels,
             std=pre.std.flatten().tolist() if normalize else [1.0] * channels,

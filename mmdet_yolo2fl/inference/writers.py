@@ -107,9 +107,11 @@ class Writers:
         Returns:
             list[Path]: What there is now.
         """
-        self._end_video()
-        if self.images:  # else those of an earlier run would be lost for nothing
-            self._write_tables()
+        try:
+            self._end_video()
+        finally:
+            if self.images:  # else those of an earlier run would be lost for nothing
+                self._write_tables()
         names = ('predictions.json', 'predictions.csv', 'drawn', 'crops')
         return [path for name in names if (path := self.folder / name).exists()]
 

@@ -66,6 +66,19 @@ def test_wrong_folders(tmp_path):
         find_runs(touch(tmp_path / 'many/epoch_1.pth'))
 
 
+def test_what_a_study_has_put_aside_is_no_run(tmp_path):
+    for name in (
+        'config_hash',
+        'result.json',
+        'before_ab12/result.json',
+        'before_ab12/epoch_1.pth',
+    ):
+        touch(tmp_path / 'focal/seed_0' / name)
+    # So a folder may be called that is nobody's past.
+    other = touch(tmp_path / 'before_summer/epoch_1.pth').parent
+    assert {*find_runs(tmp_path)} == {other, tmp_path / 'focal/seed_0'}
+
+
 def test_a_study_stands_for_its_runs(tmp_path):
     study = tmp_path / 'study'
     for seed in (10, 2):

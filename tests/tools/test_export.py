@@ -157,6 +157,21 @@ def test_what_the_description_cannot_tell(squares, tmp_path, tool, refused, step
     assert 'in a way that the description cannot tell' in message and not list(out.iterdir())
 
 
+def test_another_size_where_the_ratio_is_kept(squares, tmp_path, tool):
+    config, checkpoint = squares
+    kept = tmp_path / 'kept.py'
+    kept.write_text(
+        f"_base_ = '{config}'\ntest_dataloader = dict(dataset=dict(pipeline=["
+        "dict(type='LoadImageFromFile'), dict(type='Resize', scale=(96, 64), keep_ratio=True),"
+        "dict(type='Pad', size=(96, 64)), dict(type='PackDetInputs')]))\n"
+    )
+    out = ['--out', str(tmp_path / 'out'), '--formats', 'darknet', '--size', '64', '64']
+    tool('export')([str(kept), str(checkpoint), *out])
+    told = json.loads((tmp_path / 'out/kept.json').read_text())['input']
+    assert told['size'] == told['scale'] == told['padded_to'] == [64, 64]
+    assert told['multiple_of'] == 32
+
+
 def test_the_least_size_of_a_box_is_told_and_left_to_the_program(squares, tmp_path):
     """It is of what is left within the photo, which a file does not know."""
     config, checkpoint = squares

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from mmdet.apis import inference_detector, init_detector
 from PIL import Image
 from pycocotools.coco import COCO
@@ -180,21 +182,33 @@ def test_a_folder_that_takes_no_files(config, checkpoint, data_root, tool, refus
     assert 'Permission denied' in refused(main, config, checkpoint, data_root)
 
 
-def test_broken_off_keeps_what_there_is(config, checkpoint, tmp_path, tool, monkeypatch, capsys):
+@pytest.mark.parametrize('by', [signal.SIGINT, signal.SIGTERM])
+def test_broken_off_keeps_what_there_is(
+    config, checkpoint, tmp_path, tool, monkeypatch, capsys, by
+):
     import mmdet_yolo2fl.inference.sources as sources
 
     def camera(source, step=1, limit=None, flag='color'):
         for number in range(2):
             yield sources.Frame(source, number, np.zeros((60, 90, 3), np.uint8), 25.0)
-        raise KeyboardInterrupt
+        signal.raise_signal(by)
 
-    main = tool('predict')
+    main, former = tool('predict'), signal.getsignal(signal.SIGTERM)
     monkeypatch.setitem(main.__globals__, 'frames', camera)
     out = tmp_path / 'out'
     main([str(config), str(checkpoint), '0', '--out', str(out), '--device', 'cpu'])
     assert 'Broken off' in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) == former
     assert len(json.loads((out / 'predictions.json').read_text())['images']) == 2
     assert cv2.VideoCapture(str(out / 'drawn/camera_0.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_two_do_not_write_into_one_folder(config, checkpoint, data_root, tmp_path, tool, refused):
+    args = [config, checkpoint, data_root, '--out', tmp_path, '--device', 'cpu', '--no-draw']
+    with FileLock(tmp_path / '.predict.lock'):
+        assert 'another prediction is being written there' in refused(tool('predict'), *args)
+    tool('predict')([str(arg) for arg in args])
+    assert (tmp_path / 'predictions.csv').is_file()
 
 
 def test_classes_with_any_name_stay_in_their_folder(config, checkpoint, data_root, tmp_path, tool):
