@@ -169,14 +169,6 @@ def main(args=None):
             raise ValueError(f'{" ".join(args.inputs)}: nothing but the predictions in {args.out}')
         inferencer = load_inferencer(cfg, args.checkpoint, args.device)
         make_folder(args.out)
-        lock = FileLock(args.out / '.predict.lock')
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise BlockingIOError(
-                f'{args.out}: another prediction is being written there; give this one a folder of '
-                'its own by --out'
-            ) from error
         writers = Writers(
             args.out,
             inferencer.model.dataset_meta['classes'],
@@ -186,6 +178,14 @@ def main(args=None):
         )
         if args.annotations:
             refuse_unknown(args, sources, writers)
+        lock = FileLock(args.out / '.predict.lock')
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise BlockingIOError(
+                f'{args.out}: another prediction is being written there; give this one a folder of '
+                'its own by --out'
+            ) from error
     except (OSError, ValueError) as error:
         parser.error(str(error))
     try:
