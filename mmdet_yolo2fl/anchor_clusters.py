@@ -12,7 +12,7 @@ from rich.progress import track
 
 from .config_parts import leaf_datasets, type_name
 from .datasets.transforms.darknet_resize import letterbox_size
-from .resizing import way_of
+from .resizing import size_of, way_of
 from .whole_files import write_png
 
 # yolov2-voc.cfg
@@ -205,16 +205,10 @@ def resize_step(
     """
     ways = []
     for step in pipeline:
-        kind = type_name(step)
-        if kind not in RESIZING:
+        if type_name(step) not in RESIZING:
             continue
-        scale = step.get('scale') or (step.get('width'), step.get('height'))
-        if kind == 'DarknetJitter':
-            scale = ()  # the largest of Darknet's multi-scale training, which anchors are not for
-        scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
-        scale = input_size or scale
-        if len(scale) == 2 and all(isinstance(side, int) for side in scale):
-            return scale, way_of(step)
+        if size := input_size or size_of(step):
+            return size, way_of(step)
         ways.append(way_of(step))
     size = input_size or (otherwise if ways else None)
     if size is None:

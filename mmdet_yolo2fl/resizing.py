@@ -30,13 +30,17 @@ def size_at_test(config: Mapping) -> tuple[int, int] | None:
     there is none."""
     dataset = (config.get('test_dataloader') or {}).get('dataset')
     parts = leaf_datasets(dataset) if dataset else ()
-    for step in (step for _, pipeline in parts for step in pipeline):
-        scale = step.get('scale') or (step.get('width'), step.get('height'))
-        sides = tuple(scale) if isinstance(scale, (list, tuple)) else (scale, scale)
-        is_size = len(sides) == 2 and all(isinstance(side, int) for side in sides)
-        if is_size and 'Resize' in type_name(step):
-            return sides
-    return None
+    sizes = (size_of(step) for _, pipeline in parts for step in pipeline)
+    return next(filter(None, sizes), None)
+
+
+def size_of(step: Mapping) -> tuple[int, int] | None:
+    """Width and height that a step of a pipeline scales to; None if it scales nothing, or to
+    several, as Darknet's jitter: the scale of that is the largest of multi-scale training."""
+    scale = step.get('scale') or (step.get('width'), step.get('height'))
+    sides = tuple(scale) if isinstance(scale, (list, tuple)) else (scale, scale)
+    is_size = len(sides) == 2 and all(isinstance(side, int) for side in sides)
+    return sides if is_size and 'Resize' in type_name(step) else None
 
 
 def way_of(step: Mapping) -> str:

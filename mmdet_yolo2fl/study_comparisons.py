@@ -79,9 +79,15 @@ def compare(comparisons: list[dict], metrics: list[str] | None = None) -> list[d
     found = [_difference(one, tables[one['table']], metrics) for one in comparisons]
     for metric in metrics:
         # One scale for all, as they stand in one column.
-        means = [mean for one in found for mean in one['metrics'][metric].pop('means')]
+        values = (
+            run['metrics'].get(metric, 0)
+            for one in comparisons
+            for run in tables[one['table']]
+            if run['row'] in (one['row'], one['baseline'])
+        )
+        scale = points_of(values)
         for one in found:
-            one['metrics'][metric]['one'] = points_of(means)
+            one['metrics'][metric]['one'] = scale
     return found
 
 
@@ -98,8 +104,6 @@ def _difference(comparison: dict, results: list[dict], metrics: list[str]) -> di
     found = {metric: summaries[row][metric] for metric in metrics}
     if not found[metrics[0]]['pairs']:
         raise ValueError(f'{table}: {row!r} and {baseline!r} have no seed in common')
-    for metric in metrics:
-        found[metric]['means'] = [one[metric]['mean'] for one in summaries.values()]
     unlike = [
         f'{table.name} against {baseline}: {text}' for text in unlike_pairs(results, baseline)
     ]
