@@ -37,4 +37,5 @@ for box, score, label in zip(boxes, scores, labels):
     if score >= 0.3:
         cv2.rectangle(image, np.int32(box[:2]), np.int32(box[2:]), (0, 0, 255), 2)
         cv2.putText(image, name, (int(x1), int(y1) - 4), 0, 0.5, (0, 0, 255))
-cv2.imwrite(drawn, image)
+if not cv2.imwrite(drawn, image):
+    sys.exit(f'{drawn}: cannot be written')

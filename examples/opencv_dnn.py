@@ -59,4 +59,5 @@ for index in cv2.dnn.NMSBoxesBatched(boxes.tolist(), scores.tolist(), group.toli
     if scores[index] >= 0.3:
         cv2.rectangle(image, np.int32([x, y, w, h]), (0, 0, 255), 2)
         cv2.putText(image, name, (int(x), int(y) - 4), 0, 0.5, (0, 0, 255))
-cv2.imwrite(drawn, image)
+if not cv2.imwrite(drawn, image):
+    sys.exit(f'{drawn}: cannot be written')

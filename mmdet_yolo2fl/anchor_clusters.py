@@ -23,6 +23,7 @@ VOC_ANCHORS = (
     (9.47112, 4.84053),
     (11.2364, 10.0071),
 )
+MAX_POINTS = 50_000
 
 
 class BoxSizes(NamedTuple):
@@ -68,7 +69,8 @@ def cluster_anchors(
 ) -> np.ndarray:
     """k-means with the distance ``1 - IoU``; a centre is the mean of its boxes.
 
-    The result depends on the boxes and the seed, not on the order of the boxes. The mean does not
+    Of more than 50,000 different boxes so many are drawn: COCO's would take minutes. The result
+    depends on the boxes and the seed, not on the order of the boxes. The mean does not
     minimize this distance, so a step may make things worse: of all steps of all restarts the one
     with the highest average IoU is returned.
 
@@ -97,6 +99,10 @@ def cluster_anchors(
     if len(points) < num_anchors:
         raise ValueError(f'{num_anchors} anchors need as many distinct boxes, got {len(points)}')
     rng = np.random.default_rng(seed)
+    if len(points) > MAX_POINTS:
+        drawn = rng.choice(len(points), MAX_POINTS, p=counts / counts.sum())
+        drawn, counts = np.unique(drawn, return_counts=True)
+        points = points[drawn]
     best_iou, best = -1.0, None
     for _ in range(restarts):
         iou, centres = _kmeans(points, counts, _spread_centres(points, counts, num_anchors, rng))

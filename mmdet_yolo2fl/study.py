@@ -208,7 +208,7 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
     if len(budget) > 1 or set(budget) - {'images', 'minutes'}:
         raise ValueError(f'{file}: the budget is `images` or `minutes`, got {budget}')
     numbered, read = [], functools.cache(Config.fromfile)
-    folders: dict[Path, str] = {}
+    folders: dict[str, str] = {}  # some file systems know no capitals
     for position, (row, changes) in enumerate(rows.items()):
         if not isinstance(changes, dict):
             raise ValueError(f'{file}: the row {row!r} must be a dict of changes, got {changes!r}')
@@ -247,13 +247,14 @@ def load_study(file: Path, out: Path, options: dict | None = None) -> Study:
             raise ValueError(f'{file}: the row {row!r} has a seed twice: {list(seeds)}')
         for number, seed in enumerate(seeds):
             folder = Path(out, folder_name(row), f'seed_{seed}')
-            if folder in folders or not folder_name(row):
+            place = str(folder).lower()
+            if place in folders or not folder_name(row):
                 raise ValueError(
                     f'{file}: the row {row!r}, seed {seed}, would have the folder {folder}'
-                    + (f' of the row {folders[folder]!r}' if folder in folders else '')
+                    + (f' of the row {folders[place]!r}' if place in folders else '')
                     + ': give it another name'
                 )
-            folders[folder] = row
+            folders[place] = row
             try:
                 config = _run_config(copy.deepcopy(read(source)), overrides, options, seed, folder)
             except (AttributeError, KeyError, TypeError) as error:

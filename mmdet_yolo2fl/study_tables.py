@@ -306,7 +306,9 @@ def curve_metric(file: Path) -> str:
     return (read_table(file)[0] or [''])[-1]
 
 
-def results_by_hash(folder: Path, metric: str | None = None) -> dict[str, dict]:
+def results_by_hash(
+    folder: Path, metric: str | None = None, own: str | None = None
+) -> dict[str, dict]:
     """The results of every table in a folder, with their curves, by the hash of their config.
 
     Args:
@@ -314,12 +316,14 @@ def results_by_hash(folder: Path, metric: str | None = None) -> dict[str, dict]:
             ``<name>_curves.csv``.
         metric (str, optional): Of the curves; those of another one are left out. Defaults to
             whichever a table has.
+        own (str, optional): Name of the table that is right where several have the same config,
+            run on different machines. Defaults to the last in the order of names.
 
     Raises:
         ValueError: If a table is broken.
     """
     found = {}
-    for table in sorted(folder.glob('*.csv')):
+    for table in sorted(folder.glob('*.csv'), key=lambda table: (table.stem == own, table.name)):
         curves = table.with_name(f'{table.stem}_curves.csv')
         if table.stem.endswith('_curves') or not curves.is_file():
             continue

@@ -314,6 +314,9 @@ def run_trial(
     cfg.work_dir = str(work_dir / f'trial_{trial.number:04d}')
     # A name of its own: runs of one name share their log.
     cfg.experiment_name = f'{work_dir.name}_trial_{trial.number}'
+    if saving := cfg.get('default_hooks', {}).get('checkpoint'):
+        # Nobody resumes a trial, and the optimizer's states are twice the weights.
+        saving.update(max_keep_ckpts=1, save_optimizer=False)
     pruning = PruningHook(trial, metric)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.register_hook(pruning)

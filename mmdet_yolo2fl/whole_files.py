@@ -19,7 +19,7 @@ def make_folder(folder: Path) -> None:
         pass
 
 
-def write_all(contents: Mapping[Path, bytes]) -> None:
+def write_all(contents: Mapping[Path, bytes], durable: bool = True) -> None:
     """Write several files that belong together.
 
     All are brought to the disk under other names before the first is renamed, so a full disk or
@@ -27,6 +27,8 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
 
     Args:
         contents (Mapping[Path, bytes]): The content of each file; missing folders are made.
+        durable (bool): Wait for the disk, so that even a power cut leaves no half of a file.
+            Without, a process that is killed leaves none. Defaults to True.
 
     Raises:
         OSError: If one cannot be written; names it, or the folder that cannot be made.
@@ -39,8 +41,9 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
         for path, temporary in unfinished.items():
             with open(temporary, 'wb') as file:
                 file.write(contents[path])
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
     except OSError as error:  # of a full disk, without the name of the file
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     else:
@@ -52,9 +55,9 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
                 temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes, durable: bool = True) -> None:
     """Write one file as :func:`write_all` does."""
-    write_all({Path(path): content})
+    write_all({Path(path): content}, durable)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -8,9 +8,12 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from yapf.yapflib import yapf_api
 
+from mmdet_yolo2fl.command_line import avoid_mps
+
 # MMEngine lays out a config by yapf whenever it logs or saves it, a second or more each time. How
 # it looks is nothing of ours; what tests start as a process of its own has it laid out.
 yapf_api.FormatCode = lambda text, **_: (text, False)
+avoid_mps()  # as the tools do
 
 
 @pytest.fixture(autouse=True)

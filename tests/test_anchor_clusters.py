@@ -113,6 +113,18 @@ def test_a_frequent_box_weighs_more():
     assert cluster_anchors([[10, 10]] + [[20, 20]] * 9, 1).tolist() == [[20, 20]]
 
 
+def test_a_sample_of_very_many_boxes(monkeypatch):
+    rng = np.random.default_rng(0)
+    centres = np.array([[20, 30], [60, 50], [200, 120]])
+    sizes = np.concatenate([centre * rng.normal(1, 0.05, (2000, 2)) for centre in centres])
+    whole = cluster_anchors(sizes, 3)
+    monkeypatch.setattr(anchor_clusters, 'MAX_POINTS', 600)
+    some = cluster_anchors(sizes, 3)
+    np.testing.assert_array_equal(cluster_anchors(sizes[::-1], 3), some)
+    assert not np.array_equal(some, whole)
+    np.testing.assert_allclose(some, whole, rtol=0.02)
+
+
 @pytest.mark.parametrize('bad', [0, -1, np.nan, np.inf])
 def test_impossible_sizes(bad):
     with pytest.raises(ValueError, match='positive and finite'):

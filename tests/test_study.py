@@ -468,6 +468,16 @@ def test_tables_survive_and_are_drawn(tmp_path):
         read_csv(tmp_path / 't.csv')
 
 
+@pytest.mark.parametrize('own', ['a', 'b'])
+def test_a_study_keeps_its_own_runs_where_another_repeats_them(own, tmp_path):
+    for name, value in (('a', 0.25), ('b', 0.75)):
+        results = [result('plain', 0, value)]
+        write_csv(tmp_path / f'{name}.csv', results)
+        write_curves(tmp_path / f'{name}_curves.csv', results)
+    found = results_by_hash(tmp_path, own=own)['plain 0']['metrics']['AP50']
+    assert found == dict(a=0.25, b=0.75)[own]
+
+
 def test_rows_of_other_metrics_are_kept(tmp_path):
     results = [result('plain', 0, 0.5), result('plain', 1, 0.5), result('other', 0, 0.5)]
     results[2]['metrics'] = {'recall/all': 0.25}

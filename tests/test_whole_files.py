@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mmdet_yolo2fl.whole_files import write_all, write_png, write_text
+from mmdet_yolo2fl.whole_files import write_all, write_bytes, write_png, write_text
 
 
 def test_text_and_pictures(tmp_path):
@@ -33,6 +33,12 @@ def test_all_or_none(tmp_path, monkeypatch):
     assert caught.value.filename == str(second)
     assert first.read_bytes() == b'1' and second.read_bytes() == b'2'
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_without_waiting_for_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr('os.fsync', lambda number: pytest.fail('it waits'))
+    write_bytes(tmp_path / 'x/crop.jpg', b'1', durable=False)
+    assert [file.name for file in (tmp_path / 'x').iterdir()] == ['crop.jpg']
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path):

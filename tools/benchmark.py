@@ -29,6 +29,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import cv2
+import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import Compose
@@ -200,7 +201,7 @@ class Contestant:
         noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
         self.single = self.inputs([noise])
         self.batch = self.inputs(args.batch * [noise])
-        pictures = [cv2.imread(str(file)) for file in args.images or ()] or [noise]
+        pictures = [mmcv.imread(file) for file in args.images or ()] or [noise]
         self.pictures = itertools.cycle(pictures)
         self.picture_batch = self.inputs(itertools.islice(itertools.cycle(pictures), args.batch))
         wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.0))
@@ -486,7 +487,9 @@ def add_accuracy(args, rows):
         for amp in sorted({MODES[row['mode']][0] for row in own}):
             same = [row for row in own if MODES[row['mode']][0] == amp]
             names = [name, *(row['mode'] for row in same)]
-            with noted(failed, 'accuracy', names), TemporaryDirectory() as folder:
+            # Windows cannot delete the logs, which MMEngine leaves open.
+            scratch = TemporaryDirectory(ignore_cleanup_errors=True)
+            with noted(failed, 'accuracy', names), scratch as folder:
                 found = evaluate(path, checkpoint, folder, args.size, amp)
                 for row in same:
                     row.update(found)

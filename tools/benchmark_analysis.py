@@ -94,7 +94,8 @@ def main(args=None):
     cfg.custom_hooks.append(dict(type='TimedAnalysisHook', interval=args.interval))
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     cfg.default_hooks.checkpoint.save_best = None
-    with tempfile.TemporaryDirectory() as cfg.work_dir:
+    # Windows cannot delete the log file, which MMEngine leaves open.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cfg.work_dir:
         runner = Runner.from_cfg(cfg)
         runner.train()
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, TimedAnalysisHook))

@@ -25,6 +25,7 @@ import argparse
 from pathlib import Path
 
 import cv2
+import mmcv
 import numpy as np
 import torch
 from mmcv.ops import batched_nms
@@ -100,7 +101,7 @@ def compare_images(runner, network, args):
         theirs.pred_instances = opencv_boxes(
             network.region(inputs), sample, model.test_cfg.nms, args.score_thr
         )
-        image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
+        image = mmcv.imread(sample.img_path, channel_order='rgb')
         pair = []
         for title, found in (('PyTorch', ours), ("OpenCV's DNN module", theirs)):
             runner.visualizer.add_datasample(

@@ -31,6 +31,7 @@ from mmdet_yolo2fl.checkpoints import (
     verify_checkpoint,
     verify_initial_checkpoints,
 )
+from mmdet_yolo2fl.command_line import avoid_mps
 from mmdet_yolo2fl.detector import check_fit
 from mmdet_yolo2fl.engine import work_dir_lock
 from mmdet_yolo2fl.evaluators import evaluators
@@ -60,6 +61,7 @@ def parse_args(args=None):
 
 
 def load_config(args):
+    avoid_mps()
     cfg = Config.fromfile(args.config)
     cfg.work_dir = str(args.out)
     cfg.randomness = dict(seed=args.seed)
@@ -126,7 +128,7 @@ def draw_predictions(runner, out):
         image = mmcv.imread(truth.img_path, channel_order='rgb')
         file = folder / Path(truth.img_path).with_suffix('.png').name
         visualizer.add_datasample(file.stem, image, result, pred_score_thr=0.4, out_file=str(file))
-        pictures.append(cv2.imread(str(file)))
+        pictures.append(mmcv.imread(file))
     _, content = cv2.imencode('.jpg', page(pictures), [cv2.IMWRITE_JPEG_QUALITY, 88])
     write_bytes(out / 'predictions.jpg', content.tobytes())
 

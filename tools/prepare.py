@@ -36,6 +36,8 @@ MMCV = 'onedl-mmcv==2.3.6'
 # OpenCV 5 has lost the reader of Darknet's files.
 OPENCV = ['opencv-python<5', 'opencv-python-headless<5']
 MMDET = ['onedl-mmdetection==3.5.1', 'onedl-mmengine==0.10.12']
+# A copy of python3 need not find its libpython; Windows wants rights for links.
+LINKS = os.name != 'nt'
 HEARTBEAT = 30  # seconds between two signs of life in a long step
 # Runs an op rather than only importing it: a build without ops, or for another PyTorch, shows
 # itself here. On a GPU the op must have been compiled for it.
@@ -204,11 +206,11 @@ def create(environment):
     """
     print(f'- A virtual environment in {environment.folder}')
     try:
-        venv.create(environment.folder, with_pip=True, clear=True)
+        venv.create(environment.folder, with_pip=True, clear=True, symlinks=LINKS)
         return
     except subprocess.CalledProcessError:
         # Debian keeps ensurepip in a package of its own; this Python's pip does as well.
-        venv.create(environment.folder, clear=True)
+        venv.create(environment.folder, clear=True, symlinks=LINKS)
     code = 'import sysconfig; print(sysconfig.get_path("purelib"))'
     packages = subprocess.check_output([str(environment.python), '-c', code], text=True).strip()
     pip = [sys.executable, '-m', 'pip', 'install', '--target', packages, 'pip']

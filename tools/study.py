@@ -81,7 +81,7 @@ def parse_args(args=None):
     args.tables = args.tables or args.out
     try:
         args.loaded = load_study(args.study, args.out, args.cfg_options)
-        args.known = results_by_hash(args.tables, args.curve)
+        args.known = results_by_hash(args.tables, args.curve, args.loaded.name)
     except Exception as error:  # a study is a program, and may fail like any other
         parser.error(str(error))
     known = {run.row for run in args.loaded.runs}
@@ -224,7 +224,8 @@ def end_with_parent():
             pass
         os._exit(1)
 
-    if PIPE in os.environ:
+    # On Windows a process that loads data would wait for ever for the pipe that this one reads.
+    if PIPE in os.environ and os.name == 'posix':
         threading.Thread(target=wait, daemon=True).start()
 
 

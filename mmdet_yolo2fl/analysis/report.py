@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+import numpy as np
 
 from ..whole_files import write_text
 from .curves import Curve
@@ -13,6 +14,8 @@ from .figures import curve_figures, training_figures
 from .worst_images import REASONS
 
 TEMPLATES = Path(__file__).parent
+# Of more classes than these the matrix and the curves show some: a browser has to draw it all.
+MAX_IN_MATRIX, MAX_CURVES = 100, 48
 
 
 def write_report(
@@ -35,6 +38,10 @@ def write_report(
             ``per_image``.
     """
     classes = [row['name'] for row in summary['classes']]
+    confused = np.array(summary['confusion'])[:-1, :-1]
+    confused = confused.sum(0) + confused.sum(1) - 2 * confused.diagonal()
+    truths = np.array([row['truths'] for row in summary['classes']])
+    drawn = _largest(truths, MAX_CURVES)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -47,13 +54,26 @@ def write_report(
         summary=summary,
         facts=facts,
         background=len(classes),
+        in_matrix=_largest(confused, MAX_IN_MATRIX),
+        drawn=drawn,
         kinds=KINDS,
         reasons=REASONS,
         pictures=pictures,
         training=_images(training_figures(*training)),
-        curves=_images(curve_figures(curves, classes, summary['iou_thr'])),
+        curves=_images(
+            curve_figures(
+                [curves[number] for number in drawn],
+                [classes[number] for number in drawn],
+                summary['iou_thr'],
+            )
+        ),
     )
     write_text(path, text)
+
+
+def _largest(values: np.ndarray, limit: int) -> list[int]:
+    """The places of the largest values, from left to right."""
+    return sorted(np.argsort(-values, kind='stable')[:limit].tolist())
 
 
 def _images(figures: list[tuple[str, str]]) -> list[dict]:

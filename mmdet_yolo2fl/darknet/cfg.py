@@ -32,7 +32,11 @@ class Section:
     def add(self, key: str, value: str, line: int) -> None:
         """Take an option. Darknet keeps the first of two, OpenCV the last: two are an error."""
         if key in self.options:
-            self.fail(f'stands a second time at line {line}', key)
+            self.fail(
+                f'stands a second time at line {line}; Darknet takes the first, OpenCV the last: '
+                'leave one',
+                key,
+            )
         self.options[key] = value
         self._lines[key] = line
 

@@ -49,7 +49,8 @@ def mmdet_to_darknet(
             smaller epsilon. By default ``thresh`` is that of training, as Darknet has it.
         input_size (tuple[int, int], optional): (width, height) in pixels, multiples of the stride.
             Defaults to the size of the test pipeline.
-        name (str, optional): Of the files. Defaults to the config's.
+        name (str, optional): Of the files. Defaults to the config's; a ``Config`` that was not read
+            from a file needs one.
 
     Returns:
         tuple[Path, Path, Path]: The ``.cfg``, ``.weights`` and ``.names``.
@@ -62,6 +63,8 @@ def mmdet_to_darknet(
         if not Path(config).is_file():
             raise FileNotFoundError(f'{config}: there is no such config file')
         config = Config.fromfile(config)
+    if not name and not config.filename:
+        raise ValueError('mmdet_to_darknet: a config that was not read from a file needs a name')
     name = name or Path(config.filename).stem
     model, meta = load_detector(config, checkpoint)
     _check_detector(model, config)

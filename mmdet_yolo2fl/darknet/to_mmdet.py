@@ -46,7 +46,9 @@ def darknet_to_mmdet(
         out (str | Path): Folder for the results; both are written whole or not at all.
         names (str | Path, optional): A file with one class name in each line. Defaults to a
             ``.names`` beside the cfg; else VOC's or COCO's names if the cfg is one of theirs.
-        letterbox (bool): Test on images in Darknet's letterbox; else stretched. Defaults to True.
+        letterbox (bool): Images in Darknet's letterbox, in training placed as its master does;
+            else stretched, and trained as AlexeyAB's fork does (its jitter, no weight by the
+            area of a box). Defaults to True.
         interpolation (str): 'darknet' or 'opencv'; see ``DarknetResize``.
 
     Returns:
@@ -273,6 +275,11 @@ def training_options(network: DarknetNetwork) -> dict:
     batch, accumulate = net.integer('batch', 1, 1), net.integer('subdivisions', 1, 1)
     if batch == 1:
         batch, accumulate = 64, 2 if network.backbone is DarknetTiny else 8
+        print_log(
+            f'{net.path}: batch=1 is for testing: the training recipe has batch={batch}, '
+            f'subdivisions={accumulate}',
+            logger='current',
+        )
     if batch < accumulate:
         net.fail('must be at least subdivisions', 'batch')
     policy = net.options.get('policy', 'constant')
@@ -361,6 +368,10 @@ def _leave_out(what: str) -> None:
 
 def _factor(net: Section, key: str) -> float:
     """Darknet draws from 1 to it and takes the inverse half of the time: .75 is 1 / .75."""
+    if net.number(key, 1) == 0:
+        # Meant as "none", though Darknet draws from 0 to 1.
+        _leave_out(f'{net.path}: {key}=0')
+        return 1
     value = net.number(key, 1, low=0.001)
     return max(value, 1 / value)
 

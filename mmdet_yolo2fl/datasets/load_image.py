@@ -3,6 +3,7 @@
 import cv2
 from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
+from PIL import UnidentifiedImageError
 
 from ..annotation_files import TOLERANCE, check_lies_as_annotated
 
@@ -21,12 +22,12 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is no image that OpenCV reads, if EXIF has laid it across its
+            ValueError: If it is no image that the decoder reads, if EXIF has laid it across its
                 annotation, or if it has another size than annotated.
         """
         try:
             results = super().transform(results)
-        except (cv2.error, AssertionError) as error:
+        except (cv2.error, AssertionError, UnidentifiedImageError) as error:
             raise ValueError(
                 f'{results["img_path"]}: not an image that can be read (empty, cut off or of an '
                 'unknown format). Repair it, or take it out of the annotations.'

@@ -160,7 +160,7 @@ class Writers:
         done, data = cv2.imencode('.jpg', image)
         if not done:
             raise ValueError(f'{path}: OpenCV cannot encode an image of shape {image.shape}')
-        write_bytes(path, data.tobytes())
+        write_bytes(path, data.tobytes(), durable=False)  # there may be a million
         self.written.add(path)
 
     def _put_frame(

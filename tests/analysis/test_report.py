@@ -232,6 +232,21 @@ def test_many_classes(tmp_path):
     assert len(titles) == 4 and titles[1] == f'Precision over recall: {classes[-1]}'
 
 
+def test_what_no_browser_would_show(tmp_path, monkeypatch):
+    monkeypatch.setattr('mmdet_yolo2fl.analysis.report.MAX_IN_MATRIX', 2)
+    monkeypatch.setattr('mmdet_yolo2fl.analysis.report.MAX_CURVES', 1)
+    box, other = (0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 70.0, 60.0)
+    # The last two are taken for one another; most boxes are of the first.
+    truths = [[(0, box), (0, other)], [(1, box), (2, other)]]
+    found_there = [found((0, 0.9, box), (0, 0.8, other)), found((2, 0.9, box), (1, 0.8, other))]
+    html, _ = report(tmp_path, truths, found_there, ('cat', 'dog', 'cow'))
+    page = Page(html)
+    assert [i['alt'] for i in page.all('img')][0] == 'Precision over recall: cat'
+    matrix = html.split('class="matrix"')[1].split('</table>')[0]
+    assert 'dog' in matrix and 'cow' in matrix and 'cat' not in matrix
+    assert matrix.count('<td') == 9 and 'The 2 of' in page.text and 'Of the 1 classes' in page.text
+
+
 def test_in_a_browser(scenes, tab):
     """Nothing is broken or refused, all images are there, and nothing sticks out on a phone."""
     folder, _, _ = scenes

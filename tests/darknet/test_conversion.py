@@ -179,6 +179,15 @@ def test_names_that_could_be_code_stay_names(tmp_path):
     assert Config.fromfile(config).darknet.net.decay2.startswith("'+__import__")
 
 
+def test_a_config_without_a_file_needs_a_name(tmp_path):
+    cfg, weights = networks.write(tmp_path, **TINY)
+    config, checkpoint = darknet_to_mmdet(cfg, weights, tmp_path)
+    config = Config(Config.fromfile(config).to_dict())
+    with pytest.raises(ValueError, match='not read from a file needs a name'):
+        mmdet_to_darknet(config, checkpoint, tmp_path / 'back')
+    assert mmdet_to_darknet(config, checkpoint, tmp_path / 'back', name='a')[0].stem == 'a'
+
+
 def test_torchs_order_becomes_reorg3d(tmp_path):
     """A pass-through in PyTorch's order, written for Darknet: the next convolution is permuted."""
     cfg, weights = networks.write(tmp_path, **VOC)
@@ -309,6 +318,9 @@ def test_options_of_training_that_forks_have(tmp_path, said):
     for option in ('adam=1', 'ema_alpha=.999', 'clip=5'):
         assert [message for message in said if f'{option} is left out' in message]
     assert not [message for message in said if 'mosaic' in message]
+    # A Tiny YOLOv2 that stands ready for testing.
+    testing = 'batch=1 is for testing: the training recipe has batch=64, subdivisions=2'
+    assert f'{cfg}: {testing}' in said and config.train_dataloader.batch_size == 32
 
 
 def test_what_the_recipe_cannot_take_over_is_named(tmp_path, said):
@@ -316,20 +328,22 @@ def test_what_the_recipe_cannot_take_over_is_named(tmp_path, said):
     text = edit(cfg.read_text(), 'policy=steps', 'policy=poly')
     text = edit(text, 'batch=1\nsubdivisions=1', 'batch=64\nsubdivisions=6')
     text = edit(text, 'saturation = 1.5', 'saturation=.75')
+    text = edit(text, 'exposure = 1.5', 'exposure=0')
     text = text.replace('stride=1\npad=1', 'stride=1\npad=1\nstopbackward=1', 1)
     text = text.replace('batch_normalize=1', 'batch_normalize=2', 1)
     cfg.write_text(text)
     config = Config.fromfile(darknet_to_mmdet(cfg, weights, tmp_path)[0])
     line = text.splitlines().index('[convolutional]') + 1
-    assert said[-3:] == [
+    assert said[1:] == [  # after the names of the classes
         f'{cfg}: policy=poly is left out of the training recipe',
         f'{cfg}:{line}: [convolutional] stopbackward=1 is left out of the training recipe',
         f'{cfg}:{line}: batch_normalize=2 is left out of the training recipe',
+        f'{cfg}: exposure=0 is left out of the training recipe',
     ]
     # Darknet divides integers, and takes a factor or its inverse.
     assert config.train_dataloader.batch_size == 10
     hsv = next(step for step in config.train_pipeline if step.type == 'DarknetHSV')
-    assert hsv.saturation == pytest.approx(1 / 0.75)
+    assert (hsv.saturation, hsv.exposure) == (pytest.approx(1 / 0.75), 1)
 
 
 def test_rates_and_stops_of_single_layers_are_named(tmp_path, said):
@@ -436,7 +450,7 @@ def edit(text, old, new):
         ('softmax=1', 'softmax=2', r'softmax=2: must be 0 or 1'),
         ('num=5', 'num=4', r'anchors'),
         ('num=5', 'num=five', r'num=five: must be an integer'),
-        ('num=5', 'num=5\nnum=5', r'second time'),
+        ('num=5', 'num=5\nnum=5', r'second time at line \d+; Darknet takes the first'),
         ('classes=20', 'classes=19', r'filters=125.*120 filters'),
         ('classes=20', 'classes=0', r'classes=0: must be at least 1'),
         ('1.3221', '-1.3221', r'anchors=-1.3221.*positive'),
@@ -479,7 +493,7 @@ def edit(text, old, new):
         ('batch=1\nsubdivisions=1', 'batch=2\nsubdivisions=4', r'batch=2: must be at least subd'),
         ('burn_in=1000', 'burn_in=-1', r'burn_in=-1'),
         ('jitter=.2', 'jitter=2', r'jitter=2: must lie in 0..0.99'),
-        ('saturation = 1.5', 'saturation=0', r'saturation=0: must lie in 0.001..inf'),
+        ('saturation = 1.5', 'saturation=-1', r'saturation=-1: must lie in 0.001..inf'),
         ('learning_rate=0.001', 'learning_rate=-1', r'learning_rate=-1'),
         ('momentum=0.9', 'momentum=5', r'momentum=5: must lie in 0..1'),
     ],

@@ -206,6 +206,9 @@ def test_an_image_that_lies_across_its_annotation(tmp_path, write, monkeypatch):
     as_stored = dict(type='CheckedLoadImageFromFile', color_type='color_ignore_orientation')
     assert TRANSFORMS.build(as_stored)(data.get_data_info(0))['img'].shape == (40, 60, 3)
     image.write_bytes(b'no image')
+    by_pillow = dict(type='CheckedLoadImageFromFile', imdecode_backend='pillow')
+    with pytest.raises(ValueError, match=f'{image.name}: not an image that can be read'):
+        TRANSFORMS.build(by_pillow)(data.get_data_info(0))
     by_opencv = dict(pipeline=[dict(type='mmdet.CheckedLoadImageFromFile')])
     assert not check_annotations(cfg | by_opencv)
     with pytest.raises(ValueError, match=f'{image.name} is no image, or a damaged one'):

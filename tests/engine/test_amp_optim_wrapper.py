@@ -134,6 +134,14 @@ def test_onednn_may_be_kept_from_bfloat16(monkeypatch, isa, expected):
     assert has_fast_bfloat16() == expected
 
 
+def test_the_reason_on_mps(monkeypatch):
+    said = []
+    monkeypatch.setattr(f'{WRAPPER}.get_device', lambda: 'mps')
+    monkeypatch.setattr(f'{WRAPPER}.print_log', lambda text, **_: said.append(text))
+    wrap(network())
+    assert said == ["MMEngine's autocast does not know Apple's MPS: training in float32."]
+
+
 @pytest.mark.parametrize('dtype, expected', [(None, torch.float32), ('bfloat16', torch.bfloat16)])
 def test_a_processor_that_emulates_bfloat16_stays_in_float32(monkeypatch, dtype, expected):
     monkeypatch.setattr(f'{WRAPPER}.has_fast_bfloat16', lambda: False)

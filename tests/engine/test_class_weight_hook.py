@@ -104,13 +104,21 @@ def test_names_classes_without_boxes(caplog):
     [
         (dict(), nn.MSELoss(), "no loss_cls takes a class_weight.*'MSELoss'"),
         (dict(), EQLV2Loss(num_classes=3), "no loss_cls takes a class_weight.*'EQLV2Loss'"),
-        (dict(losses=['bbox_head.loss_obj']), BalancedFocalLoss(), 'loss_obj.*takes'),
+        (dict(losses=['bbox_head.loss_obj']), BalancedFocalLoss(), r"loss_obj'\] do not take"),
         (dict(), BalancedFocalLoss(class_weight=[1.0, 2.0, 3.0]), 'sets class_weight'),
     ],
 )
 def test_unfit_models(options, loss, message):
     with pytest.raises(ValueError, match=message):
         ClassWeightHook(**options).before_train(run_of(loss))
+
+
+def test_both_losses_of_tood():
+    run = run_of(BalancedFocalLoss())
+    run.model.bbox_head.initial_loss_cls = BalancedFocalLoss(activated=True)
+    ClassWeightHook().before_train(run)
+    head = run.model.bbox_head
+    assert head.initial_loss_cls.class_weight.tolist() == head.loss_cls.class_weight.tolist()
 
 
 @pytest.mark.parametrize('options', [dict(method='x'), dict(beta=1.0)])

@@ -7,6 +7,7 @@ import tiny_run
 import torch
 import torch.nn.functional as F
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss, MSELoss, QualityFocalLoss
+from mmengine.logging import MMLogger
 from tiny_run import InterruptedRunError, train
 from torch import nn
 
@@ -195,6 +196,31 @@ def test_what_the_ranks_have_seen_is_summed(tmp_path, monkeypatch):
     for name, history in one.items():
         np.testing.assert_allclose(two[name].tables, 2 * np.array(history.tables), rtol=1e-5)
         np.testing.assert_allclose(two[name].by_class, 2 * np.array(history.by_class), rtol=1e-5)
+
+
+def test_losses_of_candidates_are_not_of_the_training():
+    """PAA asks for them one by one, with `reduction_override='none'`, before its loss."""
+    loss, hook = BalancedFocalLoss(), FocalLossAnalysisHook()
+    model = nn.ModuleDict(dict(initial_loss_cls=loss))
+    assert list(hook._choose(model)) == ['initial_loss_cls']
+    hook.edges, hook.class_names, hook._looking = EDGES, ['a', 'b', 'c'], True
+    loss.register_forward_pre_hook(hook._watch('x'), with_kwargs=True)
+    pred, labels, weight = batch()
+    loss(pred, labels, weight, avg_factor=1.0, reduction_override='none')
+    loss(pred, labels, weight, 1.0, 'none')
+    assert not hook._found
+    loss(pred, labels, weight, avg_factor=7.0)
+    np.testing.assert_allclose(hook._found['x'][0], look(loss, pred, labels, weight, 7.0)[0])
+
+
+def test_a_loss_that_is_never_called_is_named(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(FocalLossAnalysisHook, '_look', lambda *args, **kwargs: None)
+    said = []
+    monkeypatch.setattr(MMLogger, 'warning', lambda self, text, *_: said.append(text))
+    train(tmp_path, hooks=(dict(type='FocalLossAnalysisHook', interval=6),))
+    assert [text.split()[1] for text in said if 'was not called' in text] == (
+        ['bbox_head.loss_obj', 'bbox_head.loss_cls']
+    )
 
 
 def test_adaptive_state_stands_still():

@@ -427,6 +427,18 @@ def test_gamma_has_its_limit():
     assert loss.gamma == 1.5
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_the_sums_go_on_in_a_model_of_half_precision(dtype):
+    """1 more is nothing to 256 in bfloat16, nor to 2048 in float16."""
+    loss = equalized()
+    loss.positive_gradient.fill_(4096)
+    loss.to(dtype)
+    loss(torch.zeros(2, C, requires_grad=True), torch.tensor([0, C]), avg_factor=0.25)
+    # 1/4 of alpha times 1/4 of the slope at pt 0.5, with gamma 2.
+    added = loss.positive_gradient[0].item() - 4096
+    assert loss.positive_gradient.dtype == torch.float32 and 0 < added < 1
+
+
 def test_the_ratio_is_of_averaged_gradients():
     loss, x = equalized(scale_factor=0.0), torch.zeros(2, C)
     for labels, average in (((0, C), 1.0), ((C, C), 100.0)):

@@ -10,7 +10,7 @@ if not torch.cuda.is_available():
 pytest.importorskip('triton', reason='needs Triton: pip install triton')
 
 from mmdet_yolo2fl.models.losses import BalancedFocalLoss, focal_triton  # noqa: E402
-from mmdet_yolo2fl.models.losses.focal_sum import focal_sum  # noqa: E402
+from mmdet_yolo2fl.models.losses.focal_sum import focal_sum, triton_works  # noqa: E402
 
 from .test_focal_sum import ARGUMENTS, C, make  # noqa: E402
 
@@ -122,7 +122,8 @@ def test_small_losses_keep_their_digits():
 def test_the_loss_takes_the_kernels(monkeypatch):
     calls = []
     launch = focal_triton._launch
-    monkeypatch.setattr(focal_triton, '_launch', lambda *a: (calls.append(1), launch(*a)))
     logits, labels, *_ = make()
+    assert triton_works(logits.cuda().device)  # tries a kernel, once in a process
+    monkeypatch.setattr(focal_triton, '_launch', lambda *a: (calls.append(1), launch(*a)))
     BalancedFocalLoss().cuda()(logits.cuda().requires_grad_(), labels.cuda()).backward()
     assert len(calls) == 2

@@ -511,3 +511,7 @@ def test_a_trial_is_worth_its_best_validation(config, tmp_path, monkeypatch):
     cfg.merge_from_dict(dict(resume=True, load_from='epoch_3.pth'))
     assert tuning.run_trial(trial, cfg, key, ['gamma'], None, tmp_path) == 0.4
     assert (built[0].resume, built[0].load_from) == (False, None)
+    cfg.default_hooks = dict(checkpoint=dict(type='CheckpointHook', max_keep_ckpts=3))
+    tuning.run_trial(trial, cfg, key, ['gamma'], None, tmp_path)
+    saving = built[1].default_hooks.checkpoint
+    assert (saving.max_keep_ckpts, saving.save_optimizer) == (1, False)

@@ -14,6 +14,8 @@ from torch import nn
 from ...imbalance import METHODS, class_columns, class_counts, class_weights
 from ...models.losses import BalancedFocalLoss
 
+NAMES = ('loss_cls', 'initial_loss_cls')
+
 
 @HOOKS.register_module()
 class ClassWeightHook(Hook):
@@ -30,9 +32,10 @@ class ClassWeightHook(Hook):
             'effective_number'.
         beta (float): Of the effective number, in [0, 1). Defaults to 0.999.
         losses (Sequence[str], optional): Names of the loss modules, such as
-            ``'bbox_head.loss_cls'``. Defaults to None: every ``loss_cls`` that has a
-            ``class_weight`` (:class:`BalancedFocalLoss` and its family, MMDetection's
-            ``CrossEntropyLoss``), in a head that tells the classes apart (an RPN does not).
+            ``'bbox_head.loss_cls'``. Defaults to None: every ``loss_cls`` (and
+            ``initial_loss_cls``, of TOOD) that has a ``class_weight`` (:class:`BalancedFocalLoss`
+            and its family, MMDetection's ``CrossEntropyLoss``), in a head that tells the classes
+            apart (an RPN does not).
 
     Raises:
         ValueError: If an argument is out of its range; at the start of training if there is no
@@ -60,7 +63,7 @@ class ClassWeightHook(Hook):
         modules = dict(model.named_modules())
         classes = list(runner.train_dataloader.dataset.metainfo['classes'])
         if self.losses is None:
-            names = [name for name in modules if name.split('.')[-1] == 'loss_cls']
+            names = [name for name in modules if name.split('.')[-1] in NAMES]
             names = [name for name in names if _takes_weights(modules[name])]
             names = [
                 name
@@ -76,9 +79,10 @@ class ClassWeightHook(Hook):
                 for name, module in modules.items()
                 if 'loss' in name.split('.')[-1]
             }
+            subject = f'{wrong} do not take' if wrong else 'no loss_cls takes'
             raise ValueError(
-                f'ClassWeightHook: {wrong or "no loss_cls"} takes a class_weight, as '
-                f'BalancedFocalLoss does, for {len(classes)} classes; the model has {losses}'
+                f'ClassWeightHook: {subject} a class_weight, as BalancedFocalLoss does, for '
+                f'{len(classes)} classes; the model has {losses}'
             )
         sampler = type(getattr(runner.train_dataloader, 'sampler', None)).__name__
         if sampler == 'ClassAwareSampler':

@@ -27,10 +27,10 @@ from ...focal_analysis import (
 from ...whole_files import write_png
 
 # What MMDetection's heads call their classification losses.
-NAMES = ('loss_cls', 'loss_obj', 'loss_conf')
+NAMES = ('loss_cls', 'initial_loss_cls', 'loss_obj', 'loss_conf')
 MAX_CLASS_SCALARS = 20
-# The file is written anew with every checkpoint.
-MAX_RECORDS = 2000
+# The file is written anew with every checkpoint: so many records, and so many numbers by class.
+MAX_RECORDS, MAX_NUMBERS = 2000, 1_000_000
 
 
 @HOOKS.register_module()
@@ -48,14 +48,16 @@ class FocalLossAnalysisHook(Hook):
     show them), all of it into ``<work_dir>/focal_loss/history.json`` whenever a checkpoint is
     saved, and at the end the pictures into the same folder. A resumed run goes on with the
     history. The picture of several runs: ``tools/compare_focal_loss.py``. Whenever there are 2000
-    records, every second one is dropped, and half as many are taken from then on.
+    records (fewer with more than 80 classes), every second one is dropped, and half as many are
+    taken from then on.
 
     Args:
         interval (int): Iterations from one look to the next. Defaults to 50.
         losses (Sequence[str], optional): Names of the loss modules, such as
-            ``'bbox_head.loss_cls'``. Defaults to None: every ``loss_cls``, ``loss_obj`` and
-            ``loss_conf`` of a kind that it knows: :class:`BalancedFocalLoss` and its family,
-            MMDetection's ``FocalLoss``, ``CrossEntropyLoss``, ``QualityFocalLoss``, ``MSELoss``.
+            ``'bbox_head.loss_cls'``. Defaults to None: every ``loss_cls``, ``initial_loss_cls``,
+            ``loss_obj`` and ``loss_conf`` of a kind that it knows: :class:`BalancedFocalLoss` and
+            its family, MMDetection's ``FocalLoss``, ``CrossEntropyLoss``, ``QualityFocalLoss``,
+            ``MSELoss``.
         easy_pt (float): pt from which an element is called easy, in (0, 1). Defaults to 0.9, the
             paper's example of a well-classified one.
 
@@ -133,6 +135,11 @@ class FocalLossAnalysisHook(Hook):
                 picture = mmcv.imread(self.folder / f'{name}.png', channel_order='rgb')
                 runner.visualizer.add_image(f'focal_loss_{name}', picture, runner.iter)
                 runner.logger.info(f'What {name} looked at: {self.folder / name}.png')
+            elif not history.iters:
+                runner.logger.warning(
+                    f'FocalLossAnalysisHook: {name} was not called in any of the iterations looked '
+                    f'at, one of {self.interval}: too few, or a head with a formula of its own'
+                )
 
     def _choose(self, model: nn.Module) -> dict[str, nn.Module]:
         modules = dict(model.named_modules())
@@ -161,7 +168,9 @@ class FocalLossAnalysisHook(Hook):
 
     def _watch(self, name: str):
         def hook(module, args, kwargs):
-            if self._looking and torch.is_grad_enabled():
+            override = kwargs.get('reduction_override', args[4] if len(args) > 4 else None)
+            # With 'none' a head compares candidates, as PAA does, and trains nothing.
+            if self._looking and torch.is_grad_enabled() and override != 'none':
                 self._look(name, module, *args, **kwargs)
 
         return hook
@@ -207,7 +216,8 @@ class FocalLossAnalysisHook(Hook):
             history.append(key, values, value is not None, [])
         tag = {f'focal/{name}/{key}': value for key, value in self._scalars(history).items()}
         runner.visualizer.add_scalars(tag, step=runner.iter + 1)
-        history.thin(MAX_RECORDS)
+        limit = max(200, MAX_NUMBERS // (6 * max(1, len(self.class_names))))
+        history.thin(min(MAX_RECORDS, limit))
 
     def _scalars(self, history: History) -> dict[str, float]:
         last = History(self.easy_pt, history.classes, history.iters[-1:], history.tables[-1:])

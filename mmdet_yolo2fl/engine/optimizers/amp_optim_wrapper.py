@@ -88,7 +88,9 @@ class YOLOV2AmpOptimWrapper(AmpOptimWrapper):
                 'This processor has neither AVX512-BF16 nor AMX, or may not use them: training in '
                 'float32, which is faster here.'
             )
-            if device == 'cpu' and not any(hasattr(torch.cpu, test) for test in _BFLOAT16_TESTS):
+            if device == 'mps':
+                reason = "MMEngine's autocast does not know Apple's MPS: training in float32."
+            elif not any(hasattr(torch.cpu, test) for test in _BFLOAT16_TESTS):
                 reason = (
                     f'PyTorch {torch.__version__} cannot tell whether this processor computes in '
                     "bfloat16: training in float32. optim_wrapper.dtype='bfloat16' asks for it."

@@ -17,14 +17,14 @@ class DarknetBatchResize(BatchSyncRandomResize):
     layer (``train_detector``, detector.c): with n batches done, a size is drawn at n = 0, 10,
     20, ...; and from the first such n on with ``n + final_batches > max_batches`` the size is
     ``final_size``. A batch is an update of the weights: ``accumulative_counts`` mini-batches.
-    All ranks have the same size. After a resume without ``RandomStateHook`` a size is drawn at
+    All ranks draw the same height. After a resume without ``RandomStateHook`` a size is drawn at
     once.
 
     The lengths of the run are those that MMEngine's runner leaves in its message hub.
 
     Args:
-        random_size_range (tuple[int]): Smallest and largest height in pixels, both included.
-            Defaults to (320, 608).
+        random_size_range (tuple[int]): Smallest and largest height in pixels, both included,
+            multiples of ``size_divisor``. Defaults to (320, 608).
         interval (int): Batches between two draws. Defaults to 10.
         size_divisor (int): Step of the sizes in pixels. Defaults to 32.
         accumulative_counts (int): Mini-batches of a batch, as of ``optim_wrapper``. Defaults
@@ -33,7 +33,8 @@ class DarknetBatchResize(BatchSyncRandomResize):
             to 608.
         final_batches (int): How many batches the end has, at most. Defaults to 200.
 
-    The width follows the aspect of the batch, rounded down to the divisor.
+    The width follows the aspect of the batch, rounded down to the divisor; Darknet's master trains
+    on squares, whatever the cfg's width and height.
 
     Raises:
         ValueError: If ``final_size`` is no multiple of ``size_divisor``, or an interval, a divisor

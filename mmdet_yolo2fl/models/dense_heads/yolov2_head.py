@@ -299,10 +299,11 @@ class YOLOV2Head(BaseDenseHead):
             ``loss_wh``, ``loss_bbox``, ``loss_prior`` (of ``coord_prefill``), as far as
             configured; and for the log ``avg_iou`` and
             ``recall50`` of the predictions at matches, ``num_pos`` and ``num_skipped``: truths
-            without area, not finite, or centred outside the image, which are left out.
+            without area, not finite, or centred outside the map, which are left out.
 
         Raises:
-            ValueError: If a label is outside 0..C-1, or the map does not fit the stride.
+            ValueError: If the map does not fit the stride; on a CPU if a label is outside 0..C-1
+                (on a GPU an assertion of the device fails, later).
         """
         pred, priors, featmap_size = self._flatten(pred_map, batch_img_metas)
         decoded = self._decode(pred, priors)

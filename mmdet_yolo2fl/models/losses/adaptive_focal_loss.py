@@ -263,5 +263,10 @@ class EqualizedFocalLoss(AdaptiveFocalLoss):
             gradients = gradients / (pred.numel() if avg_factor is None else avg_factor)
         # One prediction that is not finite must not stay for good.
         gradients = gradients.where(gradients.isfinite(), 0)
-        self.positive_gradient += gradients[0]
-        self.negative_gradient += gradients[1]
+        for name, added in zip(self.state, gradients):
+            total = getattr(self, name)
+            if total.dtype in (torch.float16, torch.bfloat16):
+                # DeepSpeed and FSDP can turn buffers into these, which soon grow no more.
+                setattr(self, name, total.float() + added)
+            else:
+                total += added

@@ -26,7 +26,8 @@ class YOLOV2Assignment(NamedTuple):
         negative (Tensor): ``(B, S)`` bool, slots that shall predict no object. A slot that is
             neither positive nor negative is ignored for objectness.
         iou (Tensor): ``(B, M)`` IoU in 0..1 of each truth with the prediction at its slot.
-        num_skipped (Tensor): 0-d, truths left out: no area, not finite, or centred outside.
+        num_skipped (Tensor): 0-d, truths left out: no area, not finite, or centred outside
+            the map.
     """
 
     slot: Tensor
