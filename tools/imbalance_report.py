@@ -233,11 +233,12 @@ def config_lines(figures):
     end = ''.join(f', {name}={value!r}' for name, value in loss['options'].items()) + ')'
     beta = '' if figures['beta'] == 0.999 else f', beta={figures["beta"]:g}'
     hooks = '_base_.custom_hooks + ' if loss['hooks'] else ''
+    where = '; or add it to those that your file has' if loss['hooks'] else ''
     lines = [
         f'{start}alpha=[{", ".join(alphas)}]{end}',
         f'{start}alpha={figures["alpha"]:g}, class_weight=[{", ".join(weights)}]{end}',
         f"custom_hooks = {hooks}[dict(type='ClassWeightHook'{beta})]  # these weights, counted "
-        'each time',
+        f'each time{where}',
     ]
     return lines[:1] if loss['only_alphas'] else lines
 

@@ -12,7 +12,7 @@ import math
 import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset, CocoDataset, XMLDataset
 from mmdet.registry import DATASETS
 from mmengine.registry import DefaultScope
+from rich.console import Console
+from rich.progress import track
 
 from ..annotation_files import (
     check_lies_as_annotated,
@@ -152,7 +154,7 @@ def _check_coco(data: CocoDataset, skipped: Counter, look: Look, by_coco: Mappin
     if evaluated.get(path):
         _check_order(data, content['categories'], path)
     sizes: dict[Any, tuple[float, float]] = {}
-    for image in content['images']:
+    for image in _with_bar(content['images'], look):
         where = f'{path}: image {_name(image)}'
         number, name = _get(image, 'id', (int, str), where), _get(image, 'file_name', str, where)
         if number in sizes:
@@ -169,7 +171,7 @@ def _check_coco(data: CocoDataset, skipped: Counter, look: Look, by_coco: Mappin
             'which evaluates, cannot sort them'
         )
     categories = {one['id']: one['name'] for one in content['categories']}
-    seen, with_objects = set(), set()
+    seen, with_objects, classes = set(), set(), set(data.metainfo['classes'])
     records = Counter(image['file_name'] for image in content['images'])
     repeated = [image for image in content['images'] if records[image['file_name']] > 1]
     boxes: dict[Any, list] = {image['id']: [] for image in repeated}
@@ -186,7 +188,7 @@ def _check_coco(data: CocoDataset, skipped: Counter, look: Look, by_coco: Mappin
                 f'{where}: bbox {box} and area {area} are not [x, y, width, height] and a number, '
                 'all finite'
             )
-        is_object = categories.get(category) in data.metainfo['classes']
+        is_object = categories.get(category) in classes
         if evaluates and is_object and one.get('iscrowd') not in (0, 1):
             raise ValueError(
                 f'{where}: iscrowd is missing, or neither 0 nor 1; pycocotools, which evaluates, '
@@ -310,7 +312,7 @@ def _check_voc(data: XMLDataset, skipped: Counter, look: Look, _: Mapping) -> No
     twice = [name for name, times in Counter(names).items() if times > 1]
     if data.test_mode and twice:
         raise ValueError(f'{data.ann_file}: names {twice[:5]} more than once: it would count twice')
-    for name in names:
+    for name in _with_bar(names, look):
         image = Path(data.sub_data_root, data.img_subdir, f'{name}.jpg')
         path = Path(data.sub_data_root, data.ann_subdir, f'{name}.xml')
         where = f'{data.ann_file}: {name!r}'
@@ -356,6 +358,13 @@ def _check_voc(data: XMLDataset, skipped: Counter, look: Look, _: Mapping) -> No
 
 # By the method that reads the files, which subclasses with files of another kind replace.
 CHECKS = {CocoDataset.load_data_list: _check_coco, XMLDataset.load_data_list: _check_voc}
+
+
+def _with_bar(entries: Sequence, look: Look) -> Iterable:
+    """The entries of many images, each of which is opened."""
+    is_quick = len(entries) < 1000 or not (look.at_files and look.inside)
+    console = Console(stderr=True)
+    return track(entries, 'Looking at the images', console=console, disable=is_quick)
 
 
 def _check_image(

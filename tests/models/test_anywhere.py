@@ -309,6 +309,18 @@ def test_lines_of_the_readme_build():
     assert all(HOOKS.build(hook) for hook in names['custom_hooks'])
 
 
+def test_a_config_of_mmengines_other_format(tmp_path):
+    """Where it does not look at `custom_imports`."""
+    file = tmp_path / 'mine.py'
+    file.write_text(
+        'from mmdet_yolo2fl.engine import ClassWeightHook\n'
+        'from mmdet_yolo2fl.models import BalancedFocalLoss\n'
+        'loss = dict(type=BalancedFocalLoss, gamma=1.5)\nhook = dict(type=ClassWeightHook)\n'
+    )
+    cfg = Config.fromfile(file)
+    assert MODELS.build(cfg.loss).gamma == 1.5 and HOOKS.build(cfg.hook).beta == 0.999
+
+
 def test_ssd_decodes_boxes_for_an_iou_loss():
     iou = dict(reg_decoded_bbox=True, loss_bbox=dict(type='GIoULoss'))
     head = detector('ssdlite_mobilenetv2_fl', lambda head: head.update(iou)).bbox_head
