@@ -86,6 +86,9 @@ log_level = 'WARNING'
     shape = PRESETS[name]
     model = onnx.load(out / f'{name}.onnx')
     assert {node.op_type for node in model.graph.node} <= {'Conv', 'Relu', 'MaxPool', 'Add'}
+    assert model.ir_version <= 8
+    pools = [node for node in model.graph.node if node.op_type == 'MaxPool']
+    assert not any(one.i for node in pools for one in node.attribute if one.name == 'ceil_mode')
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     values = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
     for name_of_map in ('images', *(name for node in graph.node for name in node.output)):

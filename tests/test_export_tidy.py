@@ -42,6 +42,35 @@ def run(model, image):
     return session.run(None, dict(images=image))
 
 
+@pytest.mark.parametrize('size', [(15, 20), (7, 5), (8, 6), (9, 'columns')])
+@pytest.mark.parametrize('kernel, pads', [(2, [0, 0, 0, 0]), (3, [1, 1, 0, 0])])
+def test_what_ceil_mode_adds_becomes_padding(size, kernel, pads):
+    def make():
+        node = helper.make_node(
+            'MaxPool',
+            ['images'],
+            ['map'],
+            kernel_shape=[kernel] * 2,
+            pads=pads,
+            strides=[2, 2],
+            ceil_mode=1,
+        )
+        images = helper.make_tensor_value_info('images', TensorProto.FLOAT, [1, 2, *size])
+        found = helper.make_tensor_value_info('map', TensorProto.FLOAT, None)
+        graph = helper.make_graph([node], 'graph', [images], [found])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)])
+        model.ir_version = 9
+        return model
+
+    sides = [side if isinstance(side, int) else 11 for side in size]
+    image = -np.random.default_rng(0).random((1, 2, *sides), np.float32)
+    (expected,) = run(make(), image)
+    model = tidy(make())
+    ceil = next(one.i for one in model.graph.node[0].attribute if one.name == 'ceil_mode')
+    assert ceil == ('columns' in size) and model.ir_version == 8
+    np.testing.assert_array_equal(run(model, image)[0], expected)
+
+
 @pytest.mark.parametrize(
     'options, merged',
     [

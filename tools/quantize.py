@@ -70,6 +70,11 @@ def make_parser():
         '--float-last', action='store_true', help='leave the last convolution in float'
     )
     parser.add_argument('--full-range', action='store_true', help='weights use all 8 bits')
+    parser.add_argument(
+        '--signed',
+        action='store_true',
+        help='activations are int8, as NPUs such as the STM32N6 want them, not uint8',
+    )
     parser.add_argument('--no-evaluation', action='store_true', help='only quantize and time')
     parser.add_argument('--threads', type=int, default=1, help='of the timing (default: 1)')
     parser.add_argument('--repeat', type=int, default=20, help='timings (default: 20)')
@@ -143,6 +148,7 @@ def main(args=None):
             method=args.method,
             float_last=args.float_last,
             full_range=args.full_range,
+            signed=args.signed,
         )
     except (OSError, ValueError) as error:
         parser.error(str(error))

@@ -109,6 +109,7 @@ def quantize(
     method: str = 'minmax',
     float_last: bool = False,
     full_range: bool = False,
+    signed: bool = False,
 ) -> None:
     """Write a file with weights of 8 bits, a scale for each filter, and activations of 8 bits.
 
@@ -123,6 +124,7 @@ def quantize(
         float_last (bool): Leave the last convolution, hence the map, in float. Defaults to False.
         full_range (bool): Use all 8 bits of the weights, for processors with VNNI and others. On
             those with AVX2 or AVX-512 alone sums of their products saturate, hence by default 7.
+        signed (bool): Activations from -128 to 127, not from 0 to 255, as some NPUs want them.
 
     Raises:
         ValueError: If an image has not the size that the file was made for, or the method needs
@@ -157,7 +159,7 @@ def quantize(
             nodes_to_quantize=[name for name in network if not (float_last and name == last)],
             per_channel=True,
             reduce_range=not full_range,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=METHODS[method],
         )

@@ -1,6 +1,9 @@
 """Takes out of an exported ONNX graph what small processors cannot run and nobody needs."""
 
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper, shape_inference
+
+# Of ONNX 1.13, as opset 18: compilers of small processors refuse files of a later version.
+IR_VERSION = 8
 
 
 def tidy(model: ModelProto) -> ModelProto:
@@ -8,8 +11,10 @@ def tidy(model: ModelProto) -> ModelProto:
 
     The pooling of stride 1 in Tiny YOLOv2 comes as a ``Pad`` that repeats the border, followed by a
     ``MaxPool``. ``MaxPool`` has padding of its own, which never is the maximum: the same, and
-    what every compiler knows. The exporter also leaves a stack trace at every node, with the
-    paths of the machine that it ran on.
+    what every compiler knows. So is it with ``ceil_mode``, which some ignore: where the size of the
+    map is known, the rows and columns that it adds become padding too. The exporter also leaves a
+    stack trace at every node, with the paths of the machine that it ran on, and a version of the
+    format that is later than what is in the file.
 
     Args:
         model (ModelProto): As ``torch.onnx.export`` makes it.
@@ -18,6 +23,7 @@ def tidy(model: ModelProto) -> ModelProto:
         ModelProto: The same.
     """
     graph = model.graph
+    model.ir_version = min(model.ir_version, IR_VERSION)
     values = {one.name: one for one in graph.initializer}
     readers = {}
     for node in graph.node:
@@ -43,4 +49,31 @@ def tidy(model: ModelProto) -> ModelProto:
         readers[constant.name].remove(pad)
         if not readers[constant.name]:
             graph.initializer.remove(constant)
+    shapes = _shapes(model)
+    for node in graph.node:
+        if node.op_type == 'MaxPool':
+            _pad_in_place_of_ceil(node, shapes)
     return model
+
+
+def _shapes(model: ModelProto) -> dict[str, list[int]]:
+    """The shape of each value; a side that is not known is 0."""
+    graph = shape_inference.infer_shapes(model).graph
+    return {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+
+
+def _pad_in_place_of_ceil(pool: NodeProto, shapes: dict[str, list[int]]) -> None:
+    own = {one.name: one for one in pool.attribute}
+    before, after = (shapes.get(name, [])[2:] for name in (pool.input[0], pool.output[0]))
+    if 'ceil_mode' not in own or not own['ceil_mode'].i or not all(before) or not all(after):
+        return
+    kernel, strides, pads = (list(own[key].ints) for key in ('kernel_shape', 'strides', 'pads'))
+    for axis, (size, count) in enumerate(zip(before, after)):
+        reach = (count - 1) * strides[axis] + kernel[axis]
+        missing = reach - size - pads[axis] - pads[axis + len(before)]
+        pads[axis + len(before)] += max(0, missing)
+    own['pads'].ints[:] = pads
+    own['ceil_mode'].i = 0

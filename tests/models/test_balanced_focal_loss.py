@@ -224,6 +224,7 @@ def test_is_built_from_a_config_with_mmdetections_argument():
         (dict(activation='relu'), 'activation'),
         (dict(alpha_mode='other'), 'alpha_mode'),
         (dict(reduction='max'), 'reduction'),
+        (dict(loss_weight=[1.0, 2.0]), 'must be one number.*is a class_weight'),
         (dict(use_sigmoid=True, activation='softmax'), 'contradicts'),
         (dict(activated=True, activation='sigmoid'), 'activated=True contradicts'),
         (dict(activated=True, use_sigmoid=False), 'activated=True contradicts'),

@@ -62,13 +62,19 @@ def weights(path):
     return found
 
 
-@pytest.mark.parametrize('full_range', [False, True])
-def test_weights_are_rounded_filter_by_filter(files, tmp_path, full_range):
+@pytest.mark.parametrize('full_range, signed', [(False, False), (True, False), (True, True)])
+def test_weights_are_rounded_filter_by_filter(files, tmp_path, full_range, signed):
     _, cfg, detector, folder = files
     images = quantization.training_images(cfg, detector, 3)
     assert [image.shape for image in images] == [(1, 3, 64, 96)] * 3
     path = tmp_path / 'int8.onnx'
-    quantization.quantize(folder / 'squares.onnx', path, images, full_range=full_range)
+    options = dict(full_range=full_range, signed=signed)
+    quantization.quantize(folder / 'squares.onnx', path, images, **options)
+    rounded = onnx.load(path).graph
+    kinds = {one.name: one.data_type for one in rounded.initializer}
+    points = [node.input[2] for node in rounded.node if node.op_type == 'QuantizeLinear']
+    kind = onnx.TensorProto.INT8 if signed else onnx.TensorProto.UINT8
+    assert points and {kinds[name] for name in points} == {kind}
     assert [one.name for one in tmp_path.iterdir()] == ['int8.onnx']
     convolutions = [m for m in detector.modules() if isinstance(m, torch.nn.Conv2d)]
     found = weights(path)

@@ -180,6 +180,11 @@ class BalancedFocalLoss(nn.Module):
             raise ValueError(
                 f'BalancedFocalLoss: gamma must be a finite number >= 0, got {gamma!r}'
             )
+        if not isinstance(loss_weight, (int, float)):
+            raise ValueError(
+                f'BalancedFocalLoss: loss_weight must be one number, got {loss_weight!r} (one for '
+                'each class is a class_weight)'
+            )
         largest = 1.0 if alpha_mode == 'balanced' else float('inf')
         self.use_sigmoid = activation != 'softmax'
         self.activated = activation == 'none'
