@@ -68,7 +68,8 @@ def _shapes(model: ModelProto) -> dict[str, list[int]]:
 def _pad_in_place_of_ceil(pool: NodeProto, shapes: dict[str, list[int]]) -> None:
     own = {one.name: one for one in pool.attribute}
     before, after = (shapes.get(name, [])[2:] for name in (pool.input[0], pool.output[0]))
-    if 'ceil_mode' not in own or not own['ceil_mode'].i or not all(before) or not all(after):
+    is_known = bool(before and after) and all(before) and all(after)
+    if not is_known or 'ceil_mode' not in own or not own['ceil_mode'].i:
         return
     kernel, strides, pads = (list(own[key].ints) for key in ('kernel_shape', 'strides', 'pads'))
     for axis, (size, count) in enumerate(zip(before, after)):

@@ -324,14 +324,23 @@ def test_lines_of_the_readme_build():
 
 def test_a_config_of_mmengines_other_format(tmp_path):
     """Where it does not look at `custom_imports`."""
+    (tmp_path / 'base.py').write_text(
+        'from mmdet.models import FocalLoss\n'
+        'model = dict(bbox_head=dict(loss_cls=dict(type=FocalLoss, alpha=0.3), num_classes=3))\n'
+    )
     file = tmp_path / 'mine.py'
     file.write_text(
+        'from mmengine.config import read_base\n'
+        'with read_base():\n    from .base import *\n'
         'from mmdet_yolo2fl.engine import ClassWeightHook\n'
         'from mmdet_yolo2fl.models import BalancedFocalLoss\n'
-        'loss = dict(type=BalancedFocalLoss, gamma=1.5)\nhook = dict(type=ClassWeightHook)\n'
+        'loss = dict(_delete_=True, type=BalancedFocalLoss, gamma=1.5)\n'
+        'model.merge(dict(bbox_head=dict(loss_cls=loss)))\nhook = dict(type=ClassWeightHook)\n'
     )
     cfg = Config.fromfile(file)
-    assert MODELS.build(cfg.loss).gamma == 1.5 and HOOKS.build(cfg.hook).beta == 0.999
+    head = cfg.model.bbox_head
+    assert head.num_classes == 3 and 'alpha' not in head.loss_cls
+    assert MODELS.build(head.loss_cls).gamma == 1.5 and HOOKS.build(cfg.hook).beta == 0.999
 
 
 def test_ssd_decodes_boxes_for_an_iou_loss():

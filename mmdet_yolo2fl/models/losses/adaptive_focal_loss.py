@@ -49,6 +49,7 @@ class AdaptiveFocalLoss(BalancedFocalLoss):
                     logging.WARNING,
                 )
             with torch.no_grad():
+                self._leave_half_precision()
                 self._observe(
                     pred, target, weight, avg_factor, reduction_override or self.reduction
                 )
@@ -58,7 +59,15 @@ class AdaptiveFocalLoss(BalancedFocalLoss):
     def synchronize(self) -> None:
         """Take the mean of the states of all ranks, which must all call it."""
         self.is_shared = True
+        self._leave_half_precision()
         all_reduce_params([getattr(self, name) for name in self.state], op='mean')
+
+    def _leave_half_precision(self) -> None:
+        """DeepSpeed and FSDP can turn buffers into it, where sums soon grow no more."""
+        for name in self.state:
+            value = getattr(self, name)
+            if value.dtype in (torch.float16, torch.bfloat16):
+                setattr(self, name, value.float())
 
 
 @MODELS.register_module()
@@ -263,10 +272,5 @@ class EqualizedFocalLoss(AdaptiveFocalLoss):
             gradients = gradients / (pred.numel() if avg_factor is None else avg_factor)
         # One prediction that is not finite must not stay for good.
         gradients = gradients.where(gradients.isfinite(), 0)
-        for name, added in zip(self.state, gradients):
-            total = getattr(self, name)
-            if total.dtype in (torch.float16, torch.bfloat16):
-                # DeepSpeed and FSDP can turn buffers into these, which soon grow no more.
-                setattr(self, name, total.float() + added)
-            else:
-                total += added
+        self.positive_gradient += gradients[0]
+        self.negative_gradient += gradients[1]
