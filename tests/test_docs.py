@@ -117,11 +117,24 @@ def test_enough_fragments():
     assert parts.count('bbox_head') == 3 and parts.count('step') == 2 and len(parts) >= 9
 
 
+def slugs(page):
+    """What GitHub calls the headings of a page."""
+    text = re.sub(r'```.*?```', '', page.read_text(), flags=re.S)
+    titles = [
+        re.sub(r'\[(.*?)\]\(.*?\)', r'\1', line) for line in re.findall('^#+ (.*)$', text, re.M)
+    ]
+    return [re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in titles]
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_links(page):
-    for target in re.findall(r'\]\(([^)#\s]+)', page.read_text()):
+    for target in re.findall(r'\]\(([^)\s]+)', page.read_text()):
         if not re.match(r'https?:|mailto:', target):
-            assert (page.parent / target).exists(), target
+            file, _, anchor = target.partition('#')
+            other = page.parent / file if file else page
+            assert other.exists(), target
+            if anchor:
+                assert anchor in slugs(other), target
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
