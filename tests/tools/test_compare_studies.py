@@ -1,8 +1,8 @@
 """tools/compare_studies.py: rows of several tables, each against its own baseline."""
 
 import csv
-import re
 import io
+import re
 from pathlib import Path
 
 import pytest
