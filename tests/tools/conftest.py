@@ -52,6 +52,7 @@ def refused(capsys):
     """Runs a ``main`` that must end with a usage error; returns its last line."""
 
     def run(main, *args):
+        MMLogger._instance_dict.clear()  # that of a former test writes to what is closed
         with pytest.raises(SystemExit) as stop:
             main([str(arg) for arg in args])
         assert stop.value.code == 2

@@ -500,7 +500,7 @@ def test_a_trial_is_worth_its_best_validation(config, tmp_path, monkeypatch):
 
     def work():
         for value in (0.1, 0.4, 0.2):
-            hooks[0].after_val_epoch(evaluated(), {'coco/bbox_mAP': value})
+            hooks[-1].after_val_epoch(evaluated(), {'coco/bbox_mAP': value})
 
     runner = SimpleNamespace(visualizer=Visualizer(), register_hook=hooks.append, train=work)
     built = []
