@@ -37,9 +37,10 @@ def image_size(path: str | Path) -> tuple[int, int, int]:
             getexif = Image.Image.getexif if image.format == 'PNG' else type(image).getexif
             orientation = getexif(image).get(ORIENTATION, 1)
     except Image.DecompressionBombError:  # OpenCV reads larger ones
-        if not opencv_reads(path):
+        image = _by_opencv(path)
+        if image is None:
             raise
-        return *mmcv.imread(path).shape[1::-1], 0
+        return *image.shape[1::-1], 0
     if orientation not in range(2, 9):
         return width, height, 0
     # It depends on the format and on the place of the note whether OpenCV follows it.
@@ -117,10 +118,14 @@ def check_lies_as_annotated(
 
 def opencv_reads(path: str | Path) -> bool:
     """Whether MMCV's ``imread`` makes an image of a file."""
+    return _by_opencv(path) is not None
+
+
+def _by_opencv(path: str | Path) -> np.ndarray | None:
     try:
-        return mmcv.imread(path) is not None
+        return mmcv.imread(path)
     except cv2.error:  # too large
-        return False
+        return None
 
 
 def read_names(path: Path) -> list[str]:

@@ -12,6 +12,7 @@ from mmdet.apis import DetInferencer
 from mmdet.models import SingleStageDetector
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
+from mmengine.device import utils as device_utils
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
@@ -100,6 +101,14 @@ def test_the_curves_are_the_losses_and_not_what_they_looked_at(run):
     assert shown == ['loss', 'loss_cls', 'loss_obj', 'loss_wh', 'loss_xy']
     assert all(len(line.get_xdata()) == 4 for line in losses.get_lines())  # iterations
     assert evaluation.get_lines()[0].get_xdata().tolist() == [1, 2]
+
+
+def test_not_on_apples_gpu(tmp_path, monkeypatch):
+    """For which MMCV has no NMS."""
+    monkeypatch.setattr(device_utils, 'DEVICE', 'mps')
+    demo = runpy.run_path(str(ROOT / 'tools/demo.py'))
+    demo['load_config'](demo['parse_args'](['--out', str(tmp_path)]))
+    assert device_utils.DEVICE == 'cpu'
 
 
 def test_pictures_of_several_sizes_make_a_page():

@@ -260,6 +260,20 @@ def test_without_a_gpu_the_index_of_small_builds_is_used_if_it_answers(prepare, 
     assert prepare.torch_arguments('') == [prepare.TORCH]
 
 
+@pytest.mark.skipif(os.name == 'nt', reason='Windows wants rights for links')
+def test_python_is_linked(prepare, tmp_path, monkeypatch):
+    """A copy of uv's Python does not find its libpython."""
+    create = prepare.venv.create
+
+    def without_pip(folder, with_pip, **options):
+        create(folder, **options)
+
+    monkeypatch.setattr(prepare.venv, 'create', without_pip)
+    environment = prepare.Environment(tmp_path / 'env')
+    prepare.create(environment)
+    assert environment.python.is_symlink()
+
+
 def test_check_says_what_it_finds(tmp_path):
     command = [sys.executable, str(ROOT / 'tools' / 'prepare.py'), '--check', '--folder']
     result = subprocess.run([*command, str(tmp_path / 'none')], capture_output=True, text=True)

@@ -245,6 +245,7 @@ def test_a_budget_of_less_than_an_epoch(tmp_path, monkeypatch, budget):
         ),
         (dict(rows={'plain': {}, 'plain +': {}}), "'plain \\+', seed 0,.* of the row 'plain'"),
         (dict(rows={'plain': {}, '+': {}}), "the row '\\+', seed 0, would have the folder"),
+        (dict(rows={'plain': {}, 'Plain': {}}), "folder .* of the row 'plain'"),
         (dict(seeds=[1, 1]), r"the row 'plain' has a seed twice: \[1, 1\]"),
         (dict(rows=dict(plain=dict(val_evaluator=5))), "row 'plain' changes what .*yolov2_fl"),
         (dict(rows=dict(plain=dict(val_evaluator=None))), "row 'plain' .*it has no val_evaluator"),
